@@ -1,0 +1,188 @@
+"""The only door to aiosmtpd: takes letters in over SMTP, from anyone, and answers 250 once they are kept.
+
+Whoever wants to see a failure asks for it by address: `reply-451@…` or `reply-550@…` is refused with that code at RCPT,
+`reply-451-data@…` after the final dot, and `hang-up@…` loses the connection there without an answer.
+"""
+
+import asyncio
+import logging
+import re
+from types import TracebackType
+from typing import Self
+
+import structlog
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from cli.mailbox.letters import Letters
+
+#: What EHLO announces (RFC 1870), in bytes.
+LARGEST_LETTER = 40 * 1024 * 1024
+#: RFC 5321 section 4.5.3.1.8 asks for this many at least; a client sends the rest in another transaction.
+MOST_RECIPIENTS = 100
+
+_FAULT = re.compile(r"(?:reply-(?P<code>[45]\d\d)(?P<dot>-data)?|(?P<hang_up>hang-up))@.*", re.IGNORECASE)
+
+log = structlog.get_logger(__name__)
+
+# aiosmtpd logs every command and line of data, so addresses and bodies, and a warning per login; none of it is ours.
+logging.getLogger("mail.log").setLevel(logging.CRITICAL)
+
+
+def asked_at_rcpt(address: str) -> str | None:
+    """The reply that the address asks for at RCPT, if it does."""
+    fault = _FAULT.fullmatch(address)
+    if fault is None or fault["dot"] or fault["hang_up"]:
+        return None
+    return _reply(fault["code"])
+
+
+def asked_at_dot(address: str) -> str | None:
+    """The reply that the address asks for after the final dot, if it does; an empty one means hanging up."""
+    fault = _FAULT.fullmatch(address)
+    if fault is None:
+        return None
+    if fault["hang_up"]:
+        return ""
+    return _reply(fault["code"]) if fault["dot"] else None
+
+
+def _reply(code: str) -> str:
+    return f"{code} {code[0]}.3.0 The address asked for this reply"
+
+
+async def serve_smtp(letters: Letters, host: str, port: int) -> "SmtpServer":
+    """Listen on the running loop; returns once connections are taken. Port 0 takes a free one."""
+    server = SmtpServer(letters)
+    await server.listen(host, port)
+    return server
+
+
+class SmtpServer:
+    """A listening SMTP server: `close()`, then `await wait_closed()`, or `async with`."""
+
+    def __init__(self, letters: Letters) -> None:
+        self._letters = letters
+        self._conversations: set[_Conversation] = set()
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, host: str, port: int) -> None:
+        """Take connections; raises OSError when the port is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._begin, host, port)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        assert self._server is not None  # noqa: S101 - listen() comes first, and nobody else makes one
+        number: int = self._server.sockets[0].getsockname()[1]
+        return number
+
+    def close(self) -> None:
+        """Take no more connections; those that are open end in `wait_closed`."""
+        if self._server is not None:
+            self._server.close()
+
+    async def wait_closed(self) -> None:
+        """Return once the letters under way to the disk are there and every connection has ended."""
+        await self._letters.settle()
+        await asyncio.gather(*(one.hang_up() for one in tuple(self._conversations)))
+        await self._letters.settle()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        await self.wait_closed()
+
+    def _begin(self) -> "_Conversation":
+        return _Conversation(_Clerk(self._letters), self._conversations)
+
+
+class _Conversation(SMTP):
+    """One connection, known to its server as long as it lasts."""
+
+    def __init__(self, clerk: "_Clerk", others: "set[_Conversation]") -> None:
+        super().__init__(
+            clerk,
+            data_size_limit=LARGEST_LETTER,
+            enable_SMTPUTF8=True,
+            hostname="mailbox.localhost",  # named, because aiosmtpd would ask the DNS for it and block
+            ident="Mailroom development mailbox",
+            auth_require_tls=False,
+            authenticator=_let_in,
+            loop=asyncio.get_running_loop(),
+        )
+        self._others = others
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._others.add(self)
+        if self._handler_coroutine is not None:
+            # A client that vanished is no news: look at the exception, so that asyncio does not print it.
+            self._handler_coroutine.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._others.discard(self)
+
+    async def hang_up(self) -> None:
+        """Close the connection and return once its task has ended."""
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
+        if self._handler_coroutine is not None:
+            self._handler_coroutine.cancel()
+            await asyncio.wait({self._handler_coroutine})
+
+
+class _Clerk:
+    """Answers the commands that matter to us; aiosmtpd finds its methods by their names."""
+
+    def __init__(self, letters: Letters) -> None:
+        self._letters = letters
+
+    async def handle_RCPT(  # noqa: N802 - the name is aiosmtpd's
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        asked = asked_at_rcpt(address)
+        if asked is not None:
+            return asked
+        if len(envelope.rcpt_tos) >= MOST_RECIPIENTS:
+            return "452 4.5.3 Too many recipients"
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - the same
+        for address in envelope.rcpt_tos:
+            asked = asked_at_dot(address)
+            if asked == "":
+                raise ConnectionResetError("the address asked for it")  # aiosmtpd closes the connection without a word
+            if asked is not None:
+                return asked
+        return await self._keep(envelope)
+
+    async def _keep(self, envelope: Envelope) -> str:
+        try:
+            letter = await self._letters.store(
+                envelope.mail_from or "", envelope.rcpt_tos, envelope.original_content or b""
+            )
+        except OSError as error:
+            log.exception("letter not kept", error=type(error).__name__)
+            return "452 4.3.1 The mailbox cannot write to its disk"
+        return f"250 2.0.0 Kept as {letter.id}"
+
+    async def handle_exception(self, error: Exception) -> str:
+        """Whatever a client provoked in aiosmtpd ends its command, not the server."""
+        log.warning("command not understood", error=type(error).__name__)
+        return "500 5.5.2 Not understood"
+
+
+def _let_in(
+    server: SMTP, session: Session, envelope: Envelope, mechanism: str, credentials: LoginPassword
+) -> AuthResult:
+    """Any user and password will do, so that a configured account works here unchanged."""
+    return AuthResult(success=True)

@@ -1,0 +1,144 @@
+"""The gateway, put together: everything concrete is chosen here."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+from aiohttp import http_parser, web
+
+from gateway.admission import Admission, ClientRates, Proxies
+from gateway.forms import answers, routes
+from gateway.forms.problems import Code, Problem
+from gateway.forms.routes import Counter
+from gateway.intake import Intake
+from gateway.outcomes import Outcomes
+from mailroom.attachments import AttachmentStore
+from mailroom.health import health_app
+from mailroom.logs import get_logger
+from mailroom.queue.port import Queue
+from mailroom.settings import Settings
+from mailroom.store.port import Store
+from mailroom.tickets import TicketWriter
+from mailroom.vault import Vault
+from mailroom.watch import IntegrationWatch
+
+log = get_logger(__name__)
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: aiohttp's own limit on bodies would end an upload before our own budgets say why; those count every byte.
+NO_LIMIT_OF_AIOHTTP = 2**40
+
+
+class SlowParser(Exception):
+    """aiohttp runs without its C parser: slower, and not the one whose strictness was tested."""
+
+
+class Gateway:
+    """A running gateway: its application, and what it can be asked."""
+
+    def __init__(
+        self, settings: Settings, store: Store, queue: Queue, attachments: AttachmentStore, vault: Vault
+    ) -> None:
+        if not hasattr(http_parser, "HttpRequestParserC"):
+            raise SlowParser("aiohttp's C parser is not installed; reinstall aiohttp from a binary wheel")
+        self._queue = queue
+        self.watch = IntegrationWatch(store, vault)
+        self.tickets = TicketWriter(queue, store)
+        self.intake = Intake(store, self.tickets)
+        self._stopping = False
+        counter = Counter(
+            settings=settings,
+            store=store,
+            watch=self.watch,
+            attachments=attachments,
+            intake=self.intake,
+            outcomes=Outcomes(store),
+            admission=Admission(settings.limits),
+            rates=ClientRates(),
+            proxies=Proxies(settings.limits.trusted_proxies),
+        )
+        self.app = web.Application(middlewares=[always_json], client_max_size=NO_LIMIT_OF_AIOHTTP)
+        routes.add_routes(self.app, counter)
+        self.health = health_app(self.unready, self.figures)
+        for path in ("/healthz", "/readyz"):
+            self.app.router.add_get(path, self._same_as_health(path))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Gateway"]:
+        """Accept while inside; on leaving, commit and ticket what was accepted."""
+        self._queue.on_nudge(self.watch.nudge)
+        tasks = [
+            asyncio.get_running_loop().create_task(self.watch.run()),
+            asyncio.get_running_loop().create_task(self.intake.pay_owed()),
+        ]
+        try:
+            yield self
+        finally:
+            self._stopping = True
+            await self.intake.aclose()
+            await self.tickets.aclose()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def stop_being_ready(self) -> None:
+        """Tell whoever spreads the load to send nothing more here."""
+        self._stopping = True
+
+    def unready(self) -> str | None:
+        """Why nothing can be accepted at the moment; None when it can. An absent broker alone is no reason."""
+        if self._stopping:
+            return "the gateway is stopping"
+        if not self.watch.is_fresh:
+            return "the database does not answer"
+        if self.intake.owed:
+            return "tombstones are owed to the database"
+        return None
+
+    def figures(self) -> dict[str, float]:
+        """What it has done since its start, by name."""
+        return {
+            "mailroom_accepted_total": self.intake.accepted,
+            "mailroom_contradicted_total": self.intake.contradicted,
+            "mailroom_accept_statements_total": self.intake.line.groups,
+            "mailroom_accept_waiting": self.intake.line.waiting,
+            "mailroom_tombstones_owed": self.intake.owed,
+            "mailroom_tickets_published_total": self.tickets.published,
+            "mailroom_tickets_dropped_total": self.tickets.dropped,
+            "mailroom_tickets_waiting": self.tickets.waiting,
+            "mailroom_broker_connected": float(self._queue.connected),
+        }
+
+    def _same_as_health(self, path: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def answer(request: web.Request) -> web.Response:
+            reason = self.unready() if path == "/readyz" else None
+            status = "not ready" if reason else "ready" if path == "/readyz" else "alive"
+            return _json(503 if reason else 200, {"status": status, "reason": reason})
+
+        return answer
+
+
+@web.middleware
+async def always_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Every answer is JSON, whatever happens: clients throw, and wait for ever, on anything else."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        code = {404: Code.NOT_FOUND, 405: Code.MALFORMED}.get(error.status, Code.MALFORMED)
+        advice = f"{request.method} {request.path} is not part of this API."
+        response = _json(error.status, answers.refused([Problem(code, advice)]))
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+    except ConnectionError:
+        # The client went away while it was sending; nobody reads this.
+        return _json(200, answers.again_later())
+    except Exception:
+        log.exception("request failed by our own fault", path=request.path)
+        return _json(200, answers.again_later())
+
+
+def _json(status: int, body: object) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json", charset="utf-8")

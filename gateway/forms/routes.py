@@ -1,0 +1,264 @@
+"""The Email API Version 2 over HTTP: submit a form, ask what became of it."""
+
+import hmac
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from aiohttp import hdrs, web
+
+from gateway.admission import Admission, ClientRates, Proxies
+from gateway.forms import answers, letter
+from gateway.forms.body import BadForm, read_form
+from gateway.forms.problems import Code, Problem
+from gateway.forms.raw import RawForm
+from gateway.forms.submission import Submission, check, too_big_for
+from gateway.intake import Intake, NotAccepted
+from gateway.outcomes import Outcomes
+from mailroom.attachments import AttachmentStore
+from mailroom.gate import Closed, gate
+from mailroom.integration import Integration
+from mailroom.kinds import KINDS
+from mailroom.logs import get_logger
+from mailroom.message import Content, Kind, Status, new_message_id
+from mailroom.settings import EmailOptions, Settings
+from mailroom.store import messages
+from mailroom.store.content import encode_content
+from mailroom.store.messages import NewMessage, Standing
+from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
+from mailroom.watch import IntegrationWatch
+
+log = get_logger(__name__)
+
+#: Bytes counted for a request that does not say how many it brings: what any of its texts may have.
+UNSAID_SIZE = 1024 * 1024
+
+#: Statuses that are final failures: the endpoint answers statusCode 1 for them.
+FAILURES = frozenset({Status.FAILED, Status.EXPIRED})
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """What the form endpoint works with."""
+
+    settings: Settings
+    store: Store
+    watch: IntegrationWatch
+    attachments: AttachmentStore
+    intake: Intake
+    outcomes: Outcomes
+    admission: Admission
+    rates: ClientRates
+    proxies: Proxies
+
+
+class Refusal(Exception):
+    """The request ends here, with this answer."""
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+
+
+def add_routes(app: web.Application, counter: Counter) -> None:
+    """`/genesys/2/email/{service}` and `…/{interactionId}`, with preflight; the bare path is the service `default`."""
+    forms = Forms(counter)
+    for path in ("/genesys/2/email", "/genesys/2/email/{service}"):
+        app.router.add_post(path, forms.submit)
+        app.router.add_options(path, forms.preflight)
+    app.router.add_get("/genesys/2/email/{service}/{interaction}", forms.outcome)
+    app.router.add_options("/genesys/2/email/{service}/{interaction}", forms.preflight)
+
+
+class Forms:
+    """The handlers."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._settings = counter.settings
+
+    async def submit(self, request: web.Request) -> web.Response:
+        """Take a submission in, or say everything that is wrong with it."""
+        service = _service_of(request)
+        options = self._settings.options_of(service)
+        if options is None:
+            return _answer(404, answers.unknown_service())
+        try:
+            status, body = 200, await self._submit(request, service, options)
+        except Refusal as refusal:
+            status, body = refusal.status, refusal.body
+        except BadForm as bad:
+            status, body = bad.status, answers.refused([bad.problem])
+        return _allowing(_answer(status, body), request, options)
+
+    async def _submit(self, request: web.Request, service: str, options: EmailOptions) -> dict[str, Any]:
+        _check_key(request, options)
+        size = request.content_length if request.content_length is not None else UNSAID_SIZE
+        if not self._counter.admission.has_room_for(size):
+            raise Refusal(200, answers.again_later())
+        await self._check_rate(request, service, options)
+        with self._counter.admission.entered(size):
+            form = await read_form(request, options, self._counter.settings.limits, self._counter.attachments)
+            message = await self._accept(form, service, options)
+        if options.acknowledge == "delivered":
+            return await self._when_delivered(message, options)
+        return answers.accepted(str(message.id))
+
+    async def _accept(self, form: RawForm, service: str, options: EmailOptions) -> NewMessage:
+        """The message, committed; its files are deleted again where it certainly is not. Raises Refusal."""
+        files_can_go = True
+        try:
+            message = self._message(form, service, options)
+            files_can_go = False
+            await self._counter.intake.accept(message)
+        except NotAccepted as error:
+            files_can_go = error.certain
+            raise Refusal(200, answers.again_later()) from None
+        finally:
+            if files_can_go:
+                await form.discard(self._counter.attachments)
+        return message
+
+    def _message(self, form: RawForm, service: str, options: EmailOptions) -> NewMessage:
+        """The message this form becomes; raises Refusal."""
+        integration = self._counter.watch.named(options.integration)
+        submission = check(form, service, options, integration.default_mailbox if integration else None)
+        if isinstance(submission, list):
+            raise Refusal(400, answers.refused(submission))
+        if integration is None or not self._counter.watch.is_fresh:
+            # Nobody knows at the moment whether it could be sent.
+            raise Refusal(200, answers.again_later())
+        too_big = too_big_for(integration.ehlo_size, submission)
+        if too_big is not None:
+            raise Refusal(400, answers.refused([too_big]))
+        return self._pass_gate(submission, integration, options)
+
+    def _pass_gate(self, submission: Submission, integration: Integration, options: EmailOptions) -> NewMessage:
+        now = datetime.now(UTC)
+        verdict = gate(
+            Kind.FORM, integration.intended_state, integration.reported_state, integration.cause, now,
+            self._settings.enforcement,
+        )  # fmt: skip
+        if isinstance(verdict, Closed) and options.when_inactive == "refuse":
+            log.warning("form refused", service=submission.service, reason=verdict.reason)
+            raise Refusal(200, answers.again_later())
+        message_id = new_message_id()
+        content = letter.compose(
+            submission, integration.from_address, integration.from_name, options, message_id
+        )  # fmt: skip
+        return NewMessage(
+            id=message_id,
+            kind=Kind.FORM,
+            integration_id=integration.id,
+            service=submission.service,
+            tenant=submission.tenant,
+            recipient=submission.mailbox,
+            sender=submission.from_address,
+            subject=submission.subject,
+            size=_size_of(content),
+            accepted_at=now,
+            expires_at=now + KINDS[Kind.FORM].expires_after,
+            status=Status.HELD if isinstance(verdict, Closed) else Status.QUEUED,
+            body=encode_content(content),
+            files=tuple(file.key for file in content.attachments if file.key is not None),
+        )
+
+    async def _check_rate(self, request: web.Request, service: str, options: EmailOptions) -> None:
+        client = self._counter.proxies.client(
+            request.remote or "unknown", request.headers.getall("X-Forwarded-For", ())
+        )
+        if not await self._counter.rates.allows(options.rate_limit, service, client):
+            raise Refusal(200, answers.again_later())
+
+    async def _when_delivered(self, message: NewMessage, options: EmailOptions) -> dict[str, Any]:
+        """Answer 1 only for a final failure that was marked as answered; everything else is accepted and in progress."""
+        status = await self._counter.outcomes.wait(message.id, options.wait_seconds)
+        if status in FAILURES and await self._mark_answered(message.id):
+            standing = await self._counter.store.read(messages.standing, message.id)
+            raise Refusal(400, answers.failed(status, standing.reason if standing else None))
+        return answers.accepted(str(message.id)) | {"status": str(status or Status.QUEUED)}
+
+    async def _mark_answered(self, message_id: UUID) -> bool:
+        try:
+            return await self._counter.store.statement(messages.answered_one, message_id)
+        except (StoreUnavailable, CommitUnknown, BadRow):
+            return False
+
+    async def outcome(self, request: web.Request) -> web.Response:
+        """What became of a submission: its status and, when it failed, a class of reason; never addresses or words."""
+        service = _service_of(request)
+        options = self._settings.options_of(service)
+        if options is None:
+            return _answer(404, answers.unknown_service())
+        try:
+            _check_key(request, options)
+            await self._check_rate(request, service, options)
+            standing = await self._standing(service, request.match_info["interaction"])
+            status, body = 200, answers.outcome(standing.status, standing.reason, str(standing.id))
+        except Refusal as refusal:
+            status, body = refusal.status, refusal.body
+        return _allowing(_answer(status, body), request, options)
+
+    async def _standing(self, service: str, interaction: str) -> Standing:
+        unknown = Refusal(404, answers.refused([Problem(Code.NOT_FOUND, "This service has no such interaction.")]))
+        try:
+            message_id = UUID(interaction)
+        except ValueError:
+            raise unknown from None
+        try:
+            standing = await self._counter.store.read(messages.standing, message_id)
+        except StoreUnavailable:
+            raise Refusal(200, answers.again_later()) from None
+        if standing is None or standing.service != service:
+            raise unknown
+        return standing
+
+    async def preflight(self, request: web.Request) -> web.Response:
+        """CORS preflight: only configured origins, methods and headers."""
+        options = self._settings.options_of(_service_of(request))
+        if options is None:
+            return _answer(404, answers.unknown_service())
+        response = _allowing(web.Response(status=204), request, options)
+        if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN in response.headers:
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "POST, GET, OPTIONS"
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "apikey, ContactCenterId, Content-Type"
+            response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = "600"
+        return response
+
+
+def _service_of(request: web.Request) -> str:
+    return request.match_info.get("service", "default")
+
+
+def _check_key(request: web.Request, options: EmailOptions) -> None:
+    if not options.api_keys:
+        return
+    given = request.headers.get("apikey", "").encode()
+    # Every key is compared, so that the time taken does not tell which came close.
+    if not sum(hmac.compare_digest(given, key.encode()) for key in options.api_keys):
+        advice = "This service asks for an API key in the header apikey, and this is none of its keys."
+        raise Refusal(401, answers.refused([Problem(Code.NOT_AUTHORISED, advice)]))
+
+
+def _allowing(response: web.Response, request: web.Request, options: EmailOptions) -> web.Response:
+    """Let a page of a configured origin read the answer. Credentials are never allowed: no cookie means anything here."""
+    origin = request.headers.get(hdrs.ORIGIN)
+    if not options.allowed_origins:
+        return response
+    response.headers[hdrs.VARY] = hdrs.ORIGIN
+    if origin and ("*" in options.allowed_origins or origin in options.allowed_origins):
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if "*" in options.allowed_origins else origin
+    return response
+
+
+def _answer(status: int, body: dict[str, Any]) -> web.Response:
+    return web.Response(status=status, body=_encode(body), content_type="application/json", charset="utf-8")
+
+
+def _size_of(content: Content) -> int:
+    return len(content.text) + sum(file.size for file in content.attachments)

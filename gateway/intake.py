@@ -1,0 +1,135 @@
+"""Accepting: a message is committed before its client is answered, and the answer is always the truth.
+
+A commit whose result was lost is settled by a tombstone under the same id: either the message is there already, or it can
+never be.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from mailroom.batch import Batch, FlushLost, LineClosed, LineFull
+from mailroom.kinds import KINDS
+from mailroom.logs import get_logger
+from mailroom.message import Kind, Status
+from mailroom.queue.ticket import Address
+from mailroom.store import messages
+from mailroom.store.messages import NewMessage
+from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
+from mailroom.tickets import TicketWriter
+
+log = get_logger(__name__)
+
+#: Seconds a request waits for its commit, and then for its tombstone. Together under the 3 s after which the widgets
+#: give up.
+COMMIT_SECONDS = 2.0
+TOMBSTONE_SECONDS = 0.7
+
+#: Messages in one INSERT, and messages that may wait for theirs; more are answered 1 at once.
+MOST_IN_GROUP = 200
+MOST_WAITING = 2000
+
+#: Seconds between two tries to write the tombstones that are owed.
+OWED_SECONDS = 0.5
+
+
+class NotAccepted(Exception):
+    """The message was not taken in; trying again may help. `certain`: it never will be, so its files can go."""
+
+    def __init__(self, *, certain: bool) -> None:
+        super().__init__()
+        self.certain = certain
+
+
+class Intake:
+    """Commits messages in groups and tickets them."""
+
+    def __init__(self, store: Store, tickets: TicketWriter) -> None:
+        self._store = store
+        self._tickets = tickets
+        self.line: Batch[NewMessage, None] = Batch(
+            self._commit,
+            max_items=MOST_IN_GROUP,
+            max_waiting=MOST_WAITING,
+            data_error=BadRow,
+            size_of=lambda message: len(message.body),
+            flights=2,
+        )
+        #: Answered 1 although the commit may have happened: their tombstones are owed.
+        self._owed: dict[UUID, Kind] = {}
+        self.accepted = 0
+        self.contradicted = 0
+
+    @property
+    def owed(self) -> int:
+        """How many tombstones are owed."""
+        return len(self._owed)
+
+    async def accept(self, message: NewMessage) -> None:
+        """Return once the message is committed; it is ticketed soon. Raises NotAccepted."""
+        if not await self._is_committed(message):
+            raise NotAccepted(certain=message.id not in self._owed)
+        self.accepted += 1
+        if message.status is Status.QUEUED:
+            self._tickets.write(Address(KINDS[message.kind].lane, message.integration_id), message.id)
+
+    async def _is_committed(self, message: NewMessage) -> bool:
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await self.line.add(message)
+        except (LineFull, LineClosed, StoreUnavailable) as error:
+            log.warning("message not accepted", message_id=str(message.id), error=str(error) or type(error).__name__)
+            return False
+        except BadRow as error:
+            log.error("message refused by the database", message_id=str(message.id), error=str(error))
+            return False
+        except (CommitUnknown, FlushLost, TimeoutError):
+            return await self._settle_doubt(message)
+        return True
+
+    async def _settle_doubt(self, message: NewMessage) -> bool:
+        """Find out what became of a commit, or make sure that nothing does."""
+        self._owed[message.id] = message.kind
+        try:
+            async with asyncio.timeout(TOMBSTONE_SECONDS):
+                committed = await self._bury([(message.id, message.kind)])
+        except (StoreUnavailable, CommitUnknown, BadRow, TimeoutError) as error:
+            log.warning("tombstone owed", message_id=str(message.id), error=str(error) or type(error).__name__)
+            return False
+        return committed[message.id]
+
+    async def _bury(self, group: Sequence[tuple[UUID, Kind]]) -> dict[UUID, bool]:
+        told = await self._store.transaction(messages.bury, group, datetime.now(UTC))
+        for message_id, _ in group:
+            self._owed.pop(message_id, None)
+        return told
+
+    async def pay_owed(self) -> None:
+        """Write owed tombstones as soon as the database is back, for as long as the process runs."""
+        while True:
+            await asyncio.sleep(OWED_SECONDS)
+            if self._owed:
+                await self.pay_once()
+
+    async def pay_once(self) -> None:
+        """Try to write every tombstone that is owed."""
+        owed = list(self._owed.items())
+        try:
+            told = await self._bury(owed)
+        except (StoreUnavailable, CommitUnknown, BadRow) as error:
+            log.warning("tombstones still owed", count=len(owed), error=str(error))
+            return
+        for message_id, was_committed in told.items():
+            if was_committed:
+                self.contradicted += 1
+                log.error("answered 1, but it had been committed and will be delivered", message_id=str(message_id))
+
+    async def aclose(self) -> None:
+        """Commit what waits, and try once more to pay what is owed."""
+        await self.line.aclose()
+        if self._owed:
+            await self.pay_once()
+
+    async def _commit(self, group: Sequence[NewMessage]) -> list[None]:
+        return await self._store.statement(messages.accept, group)

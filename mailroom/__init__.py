@@ -1,0 +1,1 @@
+"""What gateway and worker share: the words, the rules, the queue and the store."""

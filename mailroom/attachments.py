@@ -1,0 +1,98 @@
+"""The attachment store: files too large for a message row, one folder that every gateway and worker sees.
+
+A file is written under a temporary name, synced, and renamed; its folder is synced too. Only then may a row that names
+its key be committed (a commit that names a missing file would be an accepted message that cannot be sent).
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO
+
+#: Characters of a key: 32 hexadecimal digits, spread over 256 folders by the first two.
+KEY_LENGTH = 32
+
+
+class AttachmentMissing(Exception):
+    """The attachment store holds no file of this key: it was deleted, or this process sees another store."""
+
+
+class Upload:
+    """A file on its way in. `write` as often as bytes arrive, then `finish` once; leaving without it removes the file."""
+
+    def __init__(self, file: BinaryIO, temporary: Path, final: Path) -> None:
+        self._file = file
+        self._temporary = temporary
+        self._final = final
+        self._finished = False
+
+    @property
+    def key(self) -> str:
+        """What the file will be known as."""
+        return self._final.name
+
+    async def write(self, data: bytes) -> None:
+        """Append; off the event loop, because the disk may be slow."""
+        await asyncio.to_thread(self._file.write, data)
+
+    async def finish(self) -> None:
+        """Return once the file is on the disk under its key."""
+        await asyncio.to_thread(self._sync_and_rename)
+        self._finished = True
+
+    def _sync_and_rename(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._temporary.rename(self._final)
+        folder = os.open(self._final.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def discard_unless_finished(self) -> None:
+        """Remove what was written when `finish` was not reached."""
+        if not self._finished:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
+
+
+class AttachmentStore:
+    """Files by key under one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextlib.asynccontextmanager
+    async def upload(self) -> AsyncIterator[Upload]:
+        """Open a new file to write to; it is kept only when `finish` was awaited inside."""
+        key = secrets.token_hex(KEY_LENGTH // 2)
+        upload = await asyncio.to_thread(self._open, key)
+        try:
+            yield upload
+        finally:
+            upload.discard_unless_finished()
+
+    def _open(self, key: str) -> Upload:
+        final = self._path(key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_suffix(".part")
+        return Upload(temporary.open("xb"), temporary, final)
+
+    async def read(self, key: str) -> bytes:
+        """The whole file; raises AttachmentMissing."""
+        try:
+            return await asyncio.to_thread(self._path(key).read_bytes)
+        except FileNotFoundError as error:
+            raise AttachmentMissing(f"{key} is not in {self.folder}") from error
+
+    async def delete(self, key: str) -> None:
+        """Remove the file; nothing happens when it is gone already."""
+        await asyncio.to_thread(self._path(key).unlink, missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / key

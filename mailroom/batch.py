@@ -1,0 +1,139 @@
+"""Work in groups: whatever arrives while one flush is in flight makes up the next.
+
+No timers and no added delay when idle: the first item starts a flush at once, and under load one statement or one publish
+serves as many items as gathered meanwhile.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class LineFull(Exception):
+    """As many items wait already as may; this one was not taken."""
+
+
+class FlushLost(Exception):
+    """The flush ended without an answer; whether the item was flushed is not known."""
+
+
+class LineClosed(Exception):
+    """The line takes nothing any more: the process is stopping."""
+
+
+class Batch(Generic[Item, Result]):
+    """A line of items and the flushes that empty it.
+
+    `flush` gets the items of one group and returns their results in the same order. When it raises `data_error`, the group
+    is repeated one item at a time, so that only the bad one fails. Whatever else ends a flush, CancelledError included, is
+    raised to its members, and the next flush starts all the same.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        max_items: int,
+        max_waiting: int,
+        data_error: type[Exception],
+        size_of: Callable[[Item], int] = lambda _: 0,
+        max_bytes: int = 2_000_000,
+        flights: int = 1,
+    ) -> None:
+        self._flush = flush
+        self._max_items = max_items
+        self._max_waiting = max_waiting
+        self._data_error = data_error
+        self._size_of = size_of
+        self._max_bytes = max_bytes
+        self._flights = flights
+        self._line: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._flying: set[asyncio.Task[None]] = set()
+        self._closed = False
+        #: How many groups were flushed and how many items they held, since the start.
+        self.groups = 0
+        self.items = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many items are in the line, not counting those in flight."""
+        return len(self._line)
+
+    def put(self, item: Item) -> "asyncio.Future[Result]":
+        """Join the line now; the future is the item's result. Raises LineFull or LineClosed."""
+        if self._closed:
+            raise LineClosed
+        if len(self._line) >= self._max_waiting:
+            raise LineFull
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._line.append((item, future))
+        if len(self._flying) < self._flights:
+            self._take_off()
+        return future
+
+    async def add(self, item: Item) -> Result:
+        """Join the line and return the item's result. Raises LineFull, LineClosed, or what ended its flush."""
+        return await self.put(item)
+
+    async def aclose(self) -> None:
+        """Take nothing more and return once the line is empty."""
+        self._closed = True
+        while self._flying:
+            await asyncio.wait(self._flying)
+
+    def _take_off(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._fly())
+        self._flying.add(task)
+        task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._flying.discard(task)
+        if self._line and len(self._flying) < self._flights:
+            self._take_off()
+
+    async def _fly(self) -> None:
+        while self._line:
+            await self._serve(self._next_group())
+
+    def _next_group(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        group = [self._line.popleft()]
+        size = self._size_of(group[0][0])
+        while self._line and len(group) < self._max_items:
+            size += self._size_of(self._line[0][0])
+            if size > self._max_bytes:
+                break
+            group.append(self._line.popleft())
+        return group
+
+    async def _serve(self, group: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        self.groups += 1
+        self.items += len(group)
+        try:
+            results = await self._flush([item for item, _ in group])
+        except self._data_error as error:
+            if len(group) == 1:
+                _fail(group, error)
+            else:
+                for member in group:
+                    await self._serve([member])
+        except asyncio.CancelledError:
+            # aiormq cancels waiters when a connection dies although nobody cancelled us; a real
+            # cancellation (the loop is ending) must not leave anybody waiting either.
+            _fail(group, FlushLost("the flush was cancelled"))
+        except Exception as error:  # noqa: BLE001 - whatever it was belongs to the members, not to the line
+            _fail(group, error)
+        else:
+            for (_, future), result in zip(group, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+
+def _fail(group: Sequence[tuple[Item, "asyncio.Future[Result]"]], error: Exception) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # whoever left meanwhile need not hear of it

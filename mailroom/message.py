@@ -1,0 +1,114 @@
+"""A message: the one thing we promised to deliver to one recipient."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from uuid import UUID
+
+
+class Kind(StrEnum):
+    """Why a message exists; decides its lane, its gate and what becomes of it in doubt."""
+
+    FORM = "form"
+    ACD = "acd"
+    AGENTLESS = "agentless"
+    CAMPAIGN = "campaign"
+
+
+class Lane(StrEnum):
+    """A queue of one integration for kinds of equal urgency, most urgent first."""
+
+    AGENT = "agent"
+    FORM = "form"
+    CAMPAIGN = "campaign"
+
+
+class Status(StrEnum):
+    """Where a message stands."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"
+    DEFERRED = "deferred"
+    HELD = "held"
+    UNCERTAIN = "uncertain"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    REFUSED = "refused"
+
+
+#: Every move a message may make. Code, tests and the picture in docs/architecture.md read this table.
+#: `uncertain` goes back to `queued` by the kind's policy or a person; the other dead letters only by a person.
+MOVES: Mapping[Status, frozenset[Status]] = MappingProxyType(
+    {
+        Status.QUEUED: frozenset({Status.SENDING, Status.EXPIRED}),
+        Status.SENDING: frozenset(
+            {
+                Status.SENT,
+                Status.DEFERRED,
+                Status.HELD,
+                Status.UNCERTAIN,
+                Status.FAILED,
+                Status.EXPIRED,
+                Status.QUEUED,
+            }
+        ),
+        Status.DEFERRED: frozenset({Status.QUEUED, Status.EXPIRED, Status.SENT}),
+        Status.HELD: frozenset({Status.QUEUED, Status.EXPIRED}),
+        Status.UNCERTAIN: frozenset({Status.QUEUED, Status.SENT}),
+        Status.FAILED: frozenset({Status.QUEUED}),
+        Status.EXPIRED: frozenset({Status.QUEUED}),
+        Status.SENT: frozenset(),
+        Status.REFUSED: frozenset(),
+    }
+)
+
+#: A message of one of these has no live row: nothing will happen to it unless a person acts.
+ENDED = frozenset({Status.SENT, Status.UNCERTAIN, Status.FAILED, Status.EXPIRED, Status.REFUSED})
+
+#: What a person may re-drive.
+DEAD_LETTERS = frozenset({Status.UNCERTAIN, Status.FAILED, Status.EXPIRED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A file of a message: its cleaned name, our media type, and either its bytes or its key in the attachment store."""
+
+    name: str
+    media_type: str
+    size: int
+    content: bytes | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What the recipient will read. Stored whole with the message and never changed."""
+
+    to: str
+    subject: str
+    text: str
+    html: str | None = None
+    from_name: str | None = None
+    #: The header From; without one it is the integration's own address.
+    from_address: str | None = None
+    reply_to: str | None = None
+    reply_to_name: str | None = None
+    #: Extra header lines as (name, value); names are ours, values may hold any text.
+    headers: tuple[tuple[str, str], ...] = ()
+    #: What the client attached as key and value (`userData`), in the order given.
+    attributes: tuple[tuple[str, str], ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+
+
+def new_message_id() -> UUID:
+    """A UUIDv7 (RFC 9562 section 5.7): ids sort by the time they were made, to the millisecond."""
+    milliseconds = time.time_ns() // 1_000_000
+    random_bits = int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | random_bits
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)

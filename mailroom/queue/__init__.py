@@ -1,0 +1,1 @@
+"""The queue: tickets that name messages. Only a hint, never the message itself."""

@@ -1,0 +1,401 @@
+"""The queue on RabbitMQ. The only file that knows aio-pika.
+
+Plain connections and a loop of our own rather than aio-pika's robust ones: every loss ends in the same few lines here.
+Publishing and consuming have a connection each, because an alarm at the broker blocks a publishing connection whole.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+from aio_pika import DeliveryMode, ExchangeType, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity, ChannelPreconditionFailed, PublishError
+from yarl import URL
+
+from mailroom.logs import get_logger
+from mailroom.queue.port import Delivery, QueueUnavailable
+from mailroom.queue.ticket import Address, Ticket, UnreadableTicket, decode_ticket, encode_ticket
+
+log = get_logger(__name__)
+
+#: Seconds a publish may take, getting a channel and the confirm included.
+PUBLISH_SECONDS = 3.0
+
+#: Seconds for anything else that is asked of the broker.
+ASK_SECONDS = 5.0
+
+#: Seconds between heartbeats: a half-open connection is noticed after three.
+HEARTBEAT_SECONDS = 10
+
+#: After a failure, publishes fail at once for so long instead of each waiting its own time out.
+BACK_OFF_SECONDS = 0.5
+
+#: How often a subscription looks whether the broker still knows its consumer.
+WATCH_SECONDS = 5.0
+
+UNREADABLE = "mailroom.unreadable"
+NUDGES = "mailroom.nudges"
+
+#: The same in every process and every version: the broker refuses to declare a queue again with other arguments.
+#: `at-least-once` needs `reject-publish`; without a dead-letter exchange the delivery limit would drop silently.
+TICKET_QUEUE_ARGUMENTS: dict[str, Any] = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": 20,
+    "x-dead-letter-exchange": UNREADABLE,
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+    "x-max-length": 1_000_000,
+}
+
+#: Whatever aio-pika, aiormq or the socket raise when the broker is not there or says no.
+_BROKER_ERRORS = (*CONNECTION_EXCEPTIONS, TimeoutError)
+
+
+class WrongTopology(Exception):
+    """The broker has a queue of our name with other arguments: somebody else declared it."""
+
+
+class RabbitQueue:
+    """Tickets on RabbitMQ; several hosts in the URL, parted by commas, are tried in turn."""
+
+    def __init__(self, url: str) -> None:
+        urls = _urls(url)
+        self._publishing = _Link(urls, "mailroom publisher")
+        self._consuming = _Link(urls, "mailroom consumer")
+        self._channel: AbstractChannel | None = None
+        self._channel_lock = asyncio.Lock()
+        self._declared: set[str] = set()
+        self._not_before = 0.0
+        self._subscriptions: set[_RabbitSubscription] = set()
+        self._wakers: list[Callable[[], None]] = []
+        self._listening: asyncio.Task[None] | None = None
+
+    # --- publishing ---------------------------------------------------------------------------------------------------
+
+    async def publish(self, address: Address, ticket: Ticket) -> None:
+        """Return once the broker has confirmed the ticket; its queue is declared first. Raises QueueUnavailable."""
+        if time.monotonic() < self._not_before:
+            raise QueueUnavailable("the broker did not answer a moment ago")
+        body = encode_ticket(ticket)
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await self._publish_declared(address, body)
+        except _BROKER_ERRORS as error:
+            await self._drop_channel()
+            raise QueueUnavailable(f"the broker did not take the ticket: {_words(error)}") from error
+        except asyncio.CancelledError as error:
+            # A connection that dies cancels its waiters; only a cancelled task of ours is really to stop.
+            await self._drop_channel()
+            if _really_cancelled():
+                raise
+            raise QueueUnavailable("the connection to the broker died") from error
+
+    async def _publish_declared(self, address: Address, body: bytes) -> None:
+        channel = await self._publishing_channel()
+        if address.queue not in self._declared:
+            await _declare(channel, address.queue)
+            self._declared.add(address.queue)
+        try:
+            await _put(channel, address.queue, body)
+        except PublishError:
+            # Returned as unroutable: somebody deleted the queue since we declared it.
+            await _declare(channel, address.queue)
+            await _put(channel, address.queue, body)
+
+    async def _publishing_channel(self) -> AbstractChannel:
+        async with self._channel_lock:
+            if self._channel is None or self._channel.is_closed:
+                self._declared.clear()
+                connection = await self._publishing.connection()
+                channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+                await _declare_around(channel)
+                self._channel = channel
+            return self._channel
+
+    async def _drop_channel(self) -> None:
+        self._not_before = time.monotonic() + BACK_OFF_SECONDS
+        self._channel = None
+        self._declared.clear()
+        await self._publishing.drop()
+
+    # --- consuming ----------------------------------------------------------------------------------------------------
+
+    async def subscribe(
+        self, address: Address, prefetch: int, take: Callable[[Delivery], None]
+    ) -> "_RabbitSubscription":
+        """Have `take` called with every ticket, through every loss of the broker."""
+        subscription = _RabbitSubscription(self._consuming, address, prefetch, take, self._subscriptions.discard)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def ready(self, address: Address) -> int:
+        """How many tickets wait there. Raises QueueUnavailable."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                connection = await self._publishing.connection()
+                # A channel of its own: asking for a queue that does not exist closes the channel.
+                channel = await connection.channel()
+                try:
+                    queue = await channel.declare_queue(address.queue, passive=True)
+                    return queue.declaration_result.message_count or 0
+                except ChannelNotFoundEntity:
+                    return 0
+                finally:
+                    with contextlib.suppress(*_BROKER_ERRORS):
+                        await channel.close()
+        except _BROKER_ERRORS as error:
+            raise QueueUnavailable(f"the broker does not answer: {_words(error)}") from error
+
+    # --- nudges -------------------------------------------------------------------------------------------------------
+
+    async def nudge(self) -> None:
+        """Tell every process to look now; where that fails they will look soon anyway."""
+        with contextlib.suppress(*_BROKER_ERRORS):
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                channel = await self._publishing_channel()
+                exchange = await channel.get_exchange(NUDGES, ensure=False)
+                await exchange.publish(Message(b""), routing_key="", mandatory=False)
+
+    def on_nudge(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called at every nudge."""
+        self._wakers.append(wake)
+        if self._listening is None:
+            self._listening = asyncio.get_running_loop().create_task(self._listen())
+
+    async def _listen(self) -> None:
+        while True:
+            with contextlib.suppress(*_BROKER_ERRORS):
+                await self._listen_once()
+            await asyncio.sleep(_jittered(1.0))
+
+    async def _listen_once(self) -> None:
+        connection = await self._consuming.connection()
+        channel = await connection.channel()
+        try:
+            await _declare_around(channel)
+            queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+            await queue.bind(NUDGES)
+            await queue.consume(self._nudged, no_ack=True)
+            while not channel.is_closed:
+                # A process that has nothing to publish must know all the same whether it could.
+                async with asyncio.timeout(ASK_SECONDS):
+                    await self._publishing_channel()
+                await asyncio.sleep(1)
+        finally:
+            with contextlib.suppress(*_BROKER_ERRORS):
+                await channel.close()
+
+    async def _nudged(self, _: AbstractIncomingMessage) -> None:
+        for wake in self._wakers:
+            wake()
+
+    # --- the rest -----------------------------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Reach the broker now and check what it has declared. Raises QueueUnavailable or WrongTopology."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                await self._publishing_channel()
+        except ChannelPreconditionFailed as error:
+            raise WrongTopology(f"the broker has {UNREADABLE} or {NUDGES} with other arguments: {error}") from error
+        except _BROKER_ERRORS as error:
+            raise QueueUnavailable(f"the broker cannot be reached: {_words(error)}") from error
+
+    @property
+    def connected(self) -> bool:
+        """Whether a channel to publish on is open and no publish failed a moment ago."""
+        return self._channel is not None and not self._channel.is_closed and time.monotonic() >= self._not_before
+
+    async def aclose(self) -> None:
+        """Close both connections; the broker puts unacknowledged tickets back."""
+        if self._listening:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
+        for subscription in list(self._subscriptions):
+            await subscription.cancel()
+        await self._publishing.drop()
+        await self._consuming.drop()
+
+
+class _Link:
+    """One connection, made anew when it is gone."""
+
+    def __init__(self, urls: list[URL], name: str) -> None:
+        self._urls = urls
+        self._name = name
+        self._turn = 0
+        self._connection: AbstractConnection | None = None
+        self._lock = asyncio.Lock()
+
+    async def connection(self) -> AbstractConnection:
+        """An open connection; raises what aio-pika raises."""
+        async with self._lock:
+            if self._connection is None or self._connection.is_closed:
+                url = self._urls[self._turn % len(self._urls)]
+                self._turn += 1
+                self._connection = await aio_pika.connect(
+                    url, timeout=ASK_SECONDS, client_properties={"connection_name": self._name}
+                )
+            return self._connection
+
+    async def drop(self) -> None:
+        """Close without waiting long: a broker that does not answer will not answer this either."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(*_BROKER_ERRORS):
+                async with asyncio.timeout(1):
+                    await connection.close()
+
+
+class _RabbitSubscription:
+    def __init__(
+        self,
+        link: _Link,
+        address: Address,
+        prefetch: int,
+        take: Callable[[Delivery], None],
+        ended: Callable[["_RabbitSubscription"], None],
+    ) -> None:
+        self._link = link
+        self._address = address
+        self._prefetch = prefetch
+        self._take = take
+        self._ended = ended
+        self._resized = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._keep_consuming())
+
+    async def resize(self, prefetch: int) -> None:
+        """Hold at most so many from now on: RabbitMQ counts per consumer, so a new one takes over from the old."""
+        if prefetch != self._prefetch:
+            self._prefetch = prefetch
+            self._resized.set()
+
+    async def cancel(self) -> None:
+        """Want no more; closing the channel gives back what is in hand."""
+        self._ended(self)
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _keep_consuming(self) -> None:
+        while True:
+            try:
+                await self._consume()
+            except _BROKER_ERRORS as error:
+                log.warning("consuming was interrupted", queue=self._address.queue, error=_words(error))
+            except asyncio.CancelledError:
+                if _really_cancelled():
+                    raise
+            await asyncio.sleep(_jittered(0.5))
+
+    async def _consume(self) -> None:
+        async with asyncio.timeout(ASK_SECONDS):
+            connection = await self._link.connection()
+            channel = await connection.channel()
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                await _declare_around(channel)
+                queue = await _declare(channel, self._address.queue)
+                tag = await self._consume_with_prefetch(channel, queue)
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_SECONDS):
+                        await self._resized.wait()
+                async with asyncio.timeout(ASK_SECONDS):
+                    if self._resized.is_set():
+                        old, tag = tag, await self._consume_with_prefetch(channel, queue)
+                        await queue.cancel(old)
+                    elif not await self._still_consuming(channel, queue.name, tag):
+                        return
+        finally:
+            with contextlib.suppress(*_BROKER_ERRORS):
+                async with asyncio.timeout(1):
+                    await channel.close()
+
+    async def _consume_with_prefetch(self, channel: AbstractChannel, queue: aio_pika.abc.AbstractQueue) -> str:
+        self._resized.clear()
+        await channel.set_qos(prefetch_count=self._prefetch)
+        return await queue.consume(self._received)
+
+    async def _still_consuming(self, channel: AbstractChannel, queue: str, tag: str) -> bool:
+        """The broker's own view, not the socket's: connections were seen alive whose consumers were gone."""
+        if channel.is_closed:
+            return False
+        underlay = await channel.get_underlay_channel()
+        if tag not in underlay.consumers:
+            return False
+        seen = await channel.declare_queue(queue, passive=True)
+        return (seen.declaration_result.consumer_count or 0) > 0
+
+    async def _received(self, message: AbstractIncomingMessage) -> None:
+        try:
+            ticket = decode_ticket(message.body)
+        except UnreadableTicket as error:
+            log.error("ticket cannot be read", queue=self._address.queue, error=str(error))
+            await message.reject(requeue=False)
+            return
+        self._take(_RabbitDelivery(ticket, message))
+
+
+class _RabbitDelivery:
+    def __init__(self, ticket: Ticket, message: AbstractIncomingMessage) -> None:
+        self._ticket = ticket
+        self._message = message
+
+    @property
+    def ticket(self) -> Ticket:
+        return self._ticket
+
+    async def acknowledge(self) -> None:
+        # The channel may be gone: then the broker delivers the ticket again, and its claims find nothing.
+        with contextlib.suppress(*_BROKER_ERRORS):
+            await self._message.ack()
+
+
+async def _put(channel: AbstractChannel, queue: str, body: bytes) -> None:
+    # The id is new for every try: two publishes in flight under one id can get each other's answer.
+    message = Message(
+        body, delivery_mode=DeliveryMode.PERSISTENT, content_type="application/msgpack", message_id=uuid4().hex
+    )
+    await channel.default_exchange.publish(message, routing_key=queue, mandatory=True)
+
+
+async def _declare(channel: AbstractChannel, queue: str) -> aio_pika.abc.AbstractQueue:
+    return await channel.declare_queue(queue, durable=True, arguments=TICKET_QUEUE_ARGUMENTS)
+
+
+async def _declare_around(channel: AbstractChannel) -> None:
+    """What every ticket queue leans on: where unreadable tickets go, and the nudges."""
+    unreadable = await channel.declare_exchange(UNREADABLE, ExchangeType.FANOUT, durable=True)
+    queue = await channel.declare_queue(UNREADABLE, durable=True, arguments={"x-queue-type": "quorum"})
+    await queue.bind(unreadable)
+    await channel.declare_exchange(NUDGES, ExchangeType.FANOUT, durable=True)
+
+
+def _urls(url: str) -> list[URL]:
+    """One URL per host of `amqp://user:pass@a:5672,b/vhost`."""
+    scheme, _, rest = url.partition("://")
+    place, slash, tail = rest.partition("/")
+    user, at, hosts = place.rpartition("@")
+    return [
+        URL(f"{scheme}://{user}{at}{host}{slash}{tail}").update_query(heartbeat=HEARTBEAT_SECONDS)
+        for host in hosts.split(",")
+    ]
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.5, 1.5)  # noqa: S311 - spreads reconnects, decides nothing secret
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:300] if str(error) else type(error).__name__
+
+
+def _really_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,146 @@
+"""What a process can be told at start, with its defaults. mailroom.settings_file reads it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from mailroom.gate import Enforcement
+from mailroom.integration import Security
+from mailroom.rates import Rate
+
+DEFAULT_RATE_LIMIT = Rate(count=60, seconds=60)
+
+
+class BadSettings(Exception):
+    """The settings cannot be used; `problems` names each key, what is wrong with it and what to do."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(["These settings cannot be used:", *(f"  {problem}" for problem in self.problems)]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmailOptions:
+    """The options of one form service: `[email.<service>]` laid over `[email]` laid over these defaults."""
+
+    max_files: int = 10
+    #: Bytes, the sum of the files' contents.
+    max_size: int = 10 * 1024 * 1024
+    #: Allowed extensions, lower case, without the dot.
+    file_types: tuple[str, ...] = ("pdf", "doc", "txt", "jpg", "png", "gif", "bmp", "zip")
+    mailbox: str | None = None
+    tenant: str | None = None
+    integration: str = "main"
+    #: Patterns a caller's own `mailbox` must match (`*` stands for any local part); without them only the configured
+    #: one.
+    allowed_mailboxes: tuple[str, ...] = ()
+    #: Keys of which the header `apikey` must be one; empty = no key is asked for.
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    #: "accepted" answers at the commit, "delivered" waits for the outcome.
+    acknowledge: str = "accepted"
+    wait_seconds: float = 2.0
+    #: "refuse" answers 1 while the integration may not send, "hold" accepts and holds.
+    when_inactive: str = "refuse"
+    #: "integration" puts the customer in Reply-To only, "customer" also in From.
+    from_policy: str = "integration"
+    #: Origins whose pages may post here (CORS); "*" stands for any.
+    allowed_origins: tuple[str, ...] = ()
+    #: Submissions per client address; None = no limit.
+    rate_limit: Rate | None = DEFAULT_RATE_LIMIT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntegrationSettings:
+    """`[integrations.<name>]`: created at start when absent; from then on its row in the database counts."""
+
+    host: str
+    port: int = 587
+    security: Security = Security.STARTTLS
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    from_address: str = ""
+    from_name: str | None = None
+    #: Where form mail goes when neither the request nor its service names a mailbox.
+    mailbox: str | None = None
+    max_connections: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrySettings:
+    """When a deferred message is tried again (RFC 5321 section 4.5.4.1), in seconds."""
+
+    first_delay: float = 300.0
+    longest_delay: float = 4000.0
+    #: Attempts that failed for the recipient's or the message's sake before it is given up.
+    max_attempts: int = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdSettings:
+    """How many consecutive failures of a kind set an integration to ERROR."""
+
+    credentials: int = 1
+    host: int = 3
+    connection: int = 5
+    timeout: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """What one gateway process takes on at once; beyond it answers at once that trying again may help."""
+
+    requests_in_flight: int = 256
+    bytes_in_flight: int = 256 * 1024 * 1024
+    body_seconds: float = 120.0
+    idle_read_seconds: float = 15.0
+    #: Addresses and networks of proxies whose X-Forwarded-For is believed.
+    trusted_proxies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a process was told at start; a held instance has been checked. What may hold a secret is not shown."""
+
+    database_url: str = field(default="sqlite:///var/mailroom.db", repr=False)
+    queue_url: str = field(default="memory:", repr=False)
+    listen: str = "127.0.0.1:8080"
+    admin_listen: str = "127.0.0.1:8081"
+    health_listen: str = "127.0.0.1:8082"
+    data_dir: Path = Path("var")
+    attachments_url: str | None = None
+    #: Newest first; the others only decrypt.
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    email: EmailOptions = field(default_factory=EmailOptions)
+    #: `[email] any_service`: a service nobody named exists too, with the options of `[email]`.
+    any_service: bool = False
+    services: Mapping[str, EmailOptions] = field(default_factory=lambda: MappingProxyType({}))
+    integrations: Mapping[str, IntegrationSettings] = field(default_factory=lambda: MappingProxyType({}))
+    enforcement: Enforcement = field(default_factory=Enforcement)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    thresholds: ThresholdSettings = field(default_factory=ThresholdSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+
+    def options_of(self, service: str) -> EmailOptions | None:
+        """The effective options of a service; None when there is no such service."""
+        if service in self.services:
+            return self.services[service]
+        return self.email if self.any_service else None
+
+
+def require_deployment(settings: Settings) -> None:
+    """Raise BadSettings unless several processes can share what these settings name."""
+    problems = []
+    if settings.database_url.startswith("sqlite:"):
+        problems.append(
+            "MAILROOM_DATABASE_URL: sqlite: serves one process only; set it to postgresql://user:password@host/name"
+        )
+    if settings.queue_url.startswith("memory:"):
+        problems.append("MAILROOM_QUEUE_URL: memory: ends with its process; set it to amqp://user:password@host/")
+    if not settings.secret_keys:
+        problems.append(
+            "MAILROOM_SECRET_KEY: is missing, and stored SMTP passwords are encrypted with it; set it to the same long "
+            "random text (or MAILROOM_SECRET_KEY_FILE to its file) for every process"
+        )
+    if problems:
+        raise BadSettings(problems)

@@ -1,0 +1,533 @@
+"""Queries about messages: accepted, claimed, settled, swept. Plain functions that take a Connection.
+
+The four that every message passes (accept, claim, settle, tombstones) take a whole group. On PostgreSQL each is one
+statement over arrays, so its text, and with it the prepared plan, is the same for every size of group.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from mailroom.integration import Cause, IntendedState, ReportedState
+from mailroom.message import DEAD_LETTERS, ENDED, Kind, Status
+from mailroom.store.schema import EPOCH, attempts, contents, files, live, messages
+
+#: Bytes of a content that a claim still brings along; larger ones are read when they are about to be sent.
+CARRIED_BY_CLAIM = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """A message about to be accepted. `status` is QUEUED or HELD; `body` is its encoded content."""
+
+    id: UUID
+    kind: Kind
+    integration_id: UUID
+    recipient: str
+    subject: str
+    accepted_at: datetime
+    expires_at: datetime
+    body: bytes
+    service: str | None = None
+    tenant: str | None = None
+    sender: str | None = None
+    size: int = 0
+    status: Status = Status.QUEUED
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A message this session has taken, with its integration's state as the claim saw it."""
+
+    id: UUID
+    kind: Kind
+    integration_id: UUID
+    claim: int
+    attempts: int
+    blamed: int
+    possible_duplicate: bool
+    accepted_at: datetime
+    expires_at: datetime
+    #: None when it is larger than CARRIED_BY_CLAIM.
+    body: bytes | None
+    intended_state: IntendedState
+    reported_state: ReportedState
+    cause: Cause | None
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try, as it is recorded."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime
+    outcome: str
+    blame: str | None = None
+    command: str | None = None
+    code: int | None = None
+    reply: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What became of a claimed message. It is written only while the claim number is still the message's."""
+
+    id: UUID
+    claim: int
+    status: Status
+    at: datetime
+    attempts: int
+    blamed: int
+    possible_duplicate: bool = False
+    reason: str | None = None
+    reply: str | None = None
+    #: When a deferred message is due; held ones need none.
+    wake_at: datetime | None = None
+    session: UUID | None = None
+    attempt: Attempt | None = None
+
+
+#: A held row sleeps until the sweep releases it; the end of time keeps it out of "what fell due".
+NEVER = datetime(9999, 1, 1, tzinfo=EPOCH.tzinfo)
+
+
+# --- accept -----------------------------------------------------------------------------------------------------------
+
+
+def accept(tx: Connection, group: Sequence[NewMessage]) -> list[None]:
+    """Commit a group of messages, all or none."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(_ACCEPT, _accept_arrays(group))
+    else:
+        _accept_rows(tx, group)
+    return [None] * len(group)
+
+
+_ACCEPT = sa.text("""
+    WITH given AS (
+        SELECT * FROM unnest(
+            CAST(:id AS uuid[]), CAST(:kind AS text[]), CAST(:service AS text[]), CAST(:tenant AS text[]),
+            CAST(:integration_id AS uuid[]), CAST(:recipient AS text[]), CAST(:sender AS text[]),
+            CAST(:subject AS text[]), CAST(:size AS bigint[]), CAST(:accepted_at AS timestamptz[]),
+            CAST(:expires_at AS timestamptz[]), CAST(:status AS text[]), CAST(:wake_at AS timestamptz[]),
+            CAST(:body AS bytea[])
+        ) AS g (id, kind, service, tenant, integration_id, recipient, sender, subject, size, accepted_at, expires_at,
+                status, wake_at, body)
+    ), said AS (
+        INSERT INTO contents (message_id, body) SELECT id, body FROM given
+    ), kept AS (
+        INSERT INTO messages (id, kind, service, tenant, integration_id, recipient, sender, subject, size,
+                              accepted_at, expires_at)
+        SELECT id, kind, service, tenant, integration_id, recipient, sender, subject, size, accepted_at, expires_at
+        FROM given
+    ), filed AS (
+        INSERT INTO files (key, message_id)
+        SELECT * FROM unnest(CAST(:file_key AS text[]), CAST(:file_message AS uuid[]))
+    )
+    INSERT INTO live (id, kind, integration_id, status, queued_at, expires_at, wake_at)
+    SELECT id, kind, integration_id, status, accepted_at, expires_at, wake_at FROM given
+""")
+
+
+def _accept_arrays(group: Sequence[NewMessage]) -> dict[str, Any]:
+    columns = ("id", "kind", "service", "tenant", "integration_id", "recipient", "sender", "subject", "size",
+               "accepted_at", "expires_at", "status", "body")  # fmt: skip
+    arrays: dict[str, Any] = {name: [getattr(message, name) for message in group] for name in columns}
+    arrays["wake_at"] = [_sleep_of(message) for message in group]
+    arrays["file_key"] = [key for message in group for key in message.files]
+    arrays["file_message"] = [message.id for message in group for _ in message.files]
+    return arrays
+
+
+def _accept_rows(tx: Connection, group: Sequence[NewMessage]) -> None:
+    tx.execute(
+        sa.insert(messages),
+        [
+            {
+                "id": m.id, "kind": m.kind, "service": m.service, "tenant": m.tenant,
+                "integration_id": m.integration_id, "recipient": m.recipient, "sender": m.sender,
+                "subject": m.subject, "size": m.size, "accepted_at": m.accepted_at, "expires_at": m.expires_at,
+            }
+            for m in group
+        ],
+    )  # fmt: skip
+    tx.execute(sa.insert(contents), [{"message_id": m.id, "body": m.body} for m in group])
+    tx.execute(
+        sa.insert(live),
+        [
+            {
+                "id": m.id, "kind": m.kind, "integration_id": m.integration_id, "status": m.status,
+                "queued_at": m.accepted_at, "expires_at": m.expires_at, "wake_at": _sleep_of(m),
+            }
+            for m in group
+        ],
+    )  # fmt: skip
+    named = [{"key": key, "message_id": m.id} for m in group for key in m.files]
+    if named:
+        tx.execute(sa.insert(files), named)
+
+
+def _sleep_of(message: NewMessage) -> datetime | None:
+    return NEVER if message.status is Status.HELD else None
+
+
+# --- tombstones -------------------------------------------------------------------------------------------------------
+
+
+def bury(tx: Connection, group: Sequence[tuple[UUID, Kind]], at: datetime) -> dict[UUID, bool]:
+    """Make sure that what is not committed yet never will be; tells of each id whether it *was* committed.
+
+    A tombstone takes the id. Where a message has it already, the lost commit did happen; a commit still under way is
+    waited for by the unique index itself.
+    """
+    rows = [
+        {"id": id_, "kind": kind, "accepted_at": at, "ended_at": at, "status": Status.REFUSED} for id_, kind in group
+    ]
+    if tx.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415 - the two dialects' inserts share a name
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]  # noqa: PLC0415 - as above
+    for row in rows:
+        tx.execute(insert(messages).values(row).on_conflict_do_nothing(index_elements=["id"]))
+    ids = [id_ for id_, _ in group]
+    found = tx.execute(sa.select(messages.c.id, messages.c.status).where(messages.c.id.in_(ids)))
+    return {row.id: row.status != Status.REFUSED for row in found}
+
+
+# --- claim ------------------------------------------------------------------------------------------------------------
+
+
+def claim(
+    tx: Connection, ids: Sequence[UUID], session: UUID, *, doubtful: Sequence[UUID] = ()
+) -> dict[UUID, Claimed]:
+    """Take for this session what is queued of these, each with its claim number raised; the rest is not ours.
+
+    `doubtful` ids are those of an earlier claim of this session whose answer was lost: where it was committed, the
+    message is taken once more.
+    """
+    if tx.dialect.name == "postgresql":
+        given = {"ids": list(ids), "session": session, "doubtful": list(doubtful), "carried": CARRIED_BY_CLAIM}
+        return {row.id: _claimed(row._mapping) for row in tx.execute(_CLAIM, given)}  # noqa: SLF001 - its public name
+    return _claim_sqlite(tx, ids, session, doubtful)
+
+
+_CLAIM_COLUMNS = """
+    l.id, l.kind, l.integration_id, l.claim, l.attempts, l.blamed, l.possible_duplicate, l.expires_at, m.accepted_at,
+    CASE WHEN octet_length(c.body) <= :carried THEN c.body END AS body,
+    i.intended_state, i.reported_state, i.cause, i.generation
+"""
+
+# S608: the only text put in is the list of columns above.
+_CLAIM = sa.text(f"""
+    UPDATE live AS l SET status = 'sending', session = :session, claim = l.claim + 1
+    FROM messages AS m, contents AS c, integrations AS i
+    WHERE l.id = ANY(CAST(:ids AS uuid[]))
+      AND (l.status = 'queued'
+           OR l.status = 'sending' AND l.session = :session AND l.id = ANY(CAST(:doubtful AS uuid[])))
+      AND m.id = l.id AND c.message_id = l.id AND i.id = l.integration_id
+    RETURNING {_CLAIM_COLUMNS}
+""")  # noqa: S608
+
+_TAKE = sa.text("""
+    UPDATE live SET status = 'sending', session = :session, claim = claim + 1
+    WHERE id IN (SELECT value FROM json_each(:ids))
+      AND (status = 'queued'
+           OR status = 'sending' AND session = :session AND id IN (SELECT value FROM json_each(:doubtful)))
+    RETURNING id
+""")
+
+_READ_TAKEN = sa.text(f"""
+    SELECT {_CLAIM_COLUMNS.replace("octet_length", "length")}
+    FROM live AS l JOIN messages AS m ON m.id = l.id JOIN contents AS c ON c.message_id = l.id
+    JOIN integrations AS i ON i.id = l.integration_id
+    WHERE l.id IN (SELECT value FROM json_each(:ids))
+""").columns(  # noqa: S608 - as above
+    live.c.id, live.c.kind, live.c.integration_id, live.c.claim, live.c.attempts, live.c.blamed,
+    live.c.possible_duplicate, live.c.expires_at, messages.c.accepted_at, contents.c.body,
+)  # fmt: skip
+
+
+def _claim_sqlite(
+    tx: Connection, ids: Sequence[UUID], session: UUID, doubtful: Sequence[UUID]
+) -> dict[UUID, Claimed]:
+    given = {"ids": _hexes(ids), "session": session.hex, "doubtful": _hexes(doubtful)}
+    taken = tx.execute(_TAKE, given)
+    mine = [row.id for row in taken]
+    if not mine:
+        return {}
+    rows = tx.execute(_READ_TAKEN, {"ids": json.dumps(mine), "carried": CARRIED_BY_CLAIM})
+    return {row.id: _claimed(row._mapping) for row in rows}  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def _hexes(ids: Sequence[UUID]) -> str:
+    return json.dumps([id_.hex for id_ in ids])
+
+
+def _claimed(row: Mapping[Any, Any]) -> Claimed:
+    return Claimed(
+        id=row["id"],
+        kind=Kind(row["kind"]),
+        integration_id=row["integration_id"],
+        claim=row["claim"],
+        attempts=row["attempts"],
+        blamed=row["blamed"],
+        possible_duplicate=bool(row["possible_duplicate"]),
+        accepted_at=row["accepted_at"],
+        expires_at=row["expires_at"],
+        body=row["body"],
+        intended_state=IntendedState(row["intended_state"]),
+        reported_state=ReportedState(row["reported_state"]),
+        cause=Cause(row["cause"]) if row["cause"] else None,
+        generation=row["generation"],
+    )
+
+
+def body_of(tx: Connection, message_id: UUID) -> bytes:
+    """The encoded content of one message."""
+    body: bytes = tx.execute(sa.select(contents.c.body).where(contents.c.message_id == message_id)).scalar_one()
+    return body
+
+
+# --- settle -----------------------------------------------------------------------------------------------------------
+
+
+def settle(tx: Connection, group: Sequence[Settlement]) -> list[bool]:
+    """Record what became of a group; tells of each whether its claim still stood.
+
+    A late `sent` wins as long as nobody claimed the message anew, even when its session was declared dead meanwhile.
+    """
+    if tx.dialect.name == "postgresql":
+        stood = {row.id for row in tx.execute(_SETTLE, _settle_arrays(group))}
+    else:
+        stood = {s.id for s in group if _settle_row(tx, s)}
+    return [s.id in stood for s in group]
+
+
+_SETTLE = sa.text("""
+    WITH given AS (
+        SELECT * FROM unnest(
+            CAST(:id AS uuid[]), CAST(:claim AS int[]), CAST(:status AS text[]), CAST(:final AS bool[]),
+            CAST(:at AS timestamptz[]), CAST(:attempts AS smallint[]), CAST(:blamed AS smallint[]),
+            CAST(:possible_duplicate AS bool[]), CAST(:reason AS text[]), CAST(:reply AS text[]),
+            CAST(:wake_at AS timestamptz[])
+        ) AS g (id, claim, status, final, at, attempts, blamed, possible_duplicate, reason, reply, wake_at)
+    ), ended AS (
+        DELETE FROM live AS l USING given AS g
+        WHERE l.id = g.id AND l.claim = g.claim AND g.final AND (l.status = 'sending' OR g.status = 'sent')
+        RETURNING l.id
+    ), told AS (
+        UPDATE messages AS m SET status = g.status, ended_at = g.at, reason = g.reason, reply = g.reply,
+               attempts = g.attempts, claims = g.claim, possible_duplicate = g.possible_duplicate
+        FROM given AS g JOIN ended AS e ON e.id = g.id WHERE m.id = g.id
+    ), kept AS (
+        UPDATE live AS l SET status = g.status, session = NULL, wake_at = g.wake_at, attempts = g.attempts,
+               blamed = g.blamed, possible_duplicate = g.possible_duplicate, queued_at = g.at
+        FROM given AS g
+        WHERE l.id = g.id AND l.claim = g.claim AND NOT g.final AND l.status = 'sending'
+        RETURNING l.id
+    ), tried AS (
+        INSERT INTO attempts (message_id, claim, number, started_at, ended_at, session, outcome, blame, command, code,
+                              reply)
+        SELECT * FROM unnest(
+            CAST(:t_id AS uuid[]), CAST(:t_claim AS int[]), CAST(:t_number AS smallint[]),
+            CAST(:t_started_at AS timestamptz[]), CAST(:t_ended_at AS timestamptz[]), CAST(:t_session AS uuid[]),
+            CAST(:t_outcome AS text[]), CAST(:t_blame AS text[]), CAST(:t_command AS text[]),
+            CAST(:t_code AS smallint[]), CAST(:t_reply AS text[])
+        )
+        ON CONFLICT DO NOTHING
+    )
+    SELECT id FROM ended UNION ALL SELECT id FROM kept
+""")
+
+_ATTEMPT_COLUMNS = ("number", "started_at", "ended_at", "outcome", "blame", "command", "code", "reply")
+
+
+def _settle_arrays(group: Sequence[Settlement]) -> dict[str, Any]:
+    columns = ("id", "claim", "status", "at", "attempts", "blamed", "possible_duplicate", "reason", "reply")
+    arrays: dict[str, Any] = {name: [getattr(s, name) for s in group] for name in columns}
+    arrays["final"] = [s.status in ENDED for s in group]
+    arrays["wake_at"] = [_wake_of(s) for s in group]
+    tried = [(s, s.attempt) for s in group if s.attempt is not None and not _stands_in_messages(s)]
+    arrays["t_id"] = [s.id for s, _ in tried]
+    arrays["t_claim"] = [s.claim for s, _ in tried]
+    arrays["t_session"] = [s.session for s, _ in tried]
+    for name in _ATTEMPT_COLUMNS:
+        arrays[f"t_{name}"] = [getattr(attempt, name) for _, attempt in tried]
+    return arrays
+
+
+def _settle_row(tx: Connection, s: Settlement) -> bool:
+    mine = sa.and_(live.c.id == s.id, live.c.claim == s.claim)
+    if s.status is not Status.SENT:
+        mine = sa.and_(mine, live.c.status == Status.SENDING)
+    if s.status in ENDED:
+        stood = tx.execute(sa.delete(live).where(mine)).rowcount == 1
+        if stood:
+            tx.execute(sa.update(messages).where(messages.c.id == s.id).values(_ending(s)))
+    else:
+        changed = {"status": s.status, "session": None, "wake_at": _wake_of(s), "attempts": s.attempts,
+                   "blamed": s.blamed, "possible_duplicate": s.possible_duplicate, "queued_at": s.at}  # fmt: skip
+        stood = tx.execute(sa.update(live).where(mine).values(changed)).rowcount == 1
+    if s.attempt is not None and not _stands_in_messages(s):
+        record = {name: getattr(s.attempt, name) for name in _ATTEMPT_COLUMNS}
+        tx.execute(
+            sa.insert(attempts).prefix_with("OR IGNORE").values(
+                message_id=s.id, claim=s.claim, session=s.session, **record
+            )
+        )  # fmt: skip
+    return stood
+
+
+def _ending(s: Settlement) -> dict[str, Any]:
+    return {
+        "status": s.status, "ended_at": s.at, "reason": s.reason, "reply": s.reply, "attempts": s.attempts,
+        "claims": s.claim, "possible_duplicate": s.possible_duplicate,
+    }  # fmt: skip
+
+
+def _wake_of(s: Settlement) -> datetime | None:
+    return NEVER if s.status is Status.HELD else s.wake_at
+
+
+def _stands_in_messages(s: Settlement) -> bool:
+    """A first-try success has no attempt row: its one reply is in `messages`."""
+    return s.status is Status.SENT and s.attempts == 1
+
+
+# --- what people and clients ask --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where one message stands."""
+
+    id: UUID
+    kind: Kind
+    service: str | None
+    integration_id: UUID | None
+    recipient: str | None
+    sender: str | None
+    subject: str | None
+    size: int
+    accepted_at: datetime
+    status: Status
+    due: datetime | None
+    ended_at: datetime | None
+    reason: str | None
+    reply: str | None
+    attempts: int
+    possible_duplicate: bool
+
+
+_STANDING = sa.select(
+    messages.c.id, messages.c.kind, messages.c.service, messages.c.integration_id, messages.c.recipient,
+    messages.c.sender, messages.c.subject, messages.c.size, messages.c.accepted_at, messages.c.ended_at,
+    messages.c.reason, messages.c.reply,
+    sa.func.coalesce(live.c.status, messages.c.status).label("status"),
+    live.c.wake_at,
+    sa.func.coalesce(live.c.attempts, messages.c.attempts).label("attempts"),
+    sa.func.coalesce(live.c.possible_duplicate, messages.c.possible_duplicate).label("possible_duplicate"),
+).select_from(messages.outerjoin(live, live.c.id == messages.c.id))  # fmt: skip
+
+
+def standing(tx: Connection, message_id: UUID) -> Standing | None:
+    """Where a message stands; None when there is none, or only its tombstone."""
+    row = tx.execute(_STANDING.where(messages.c.id == message_id)).one_or_none()
+    if row is None or row.status == Status.REFUSED:
+        return None
+    return _standing(row)
+
+
+def standings(
+    tx: Connection, *, status: Status | None = None, integration_id: UUID | None = None, limit: int = 50
+) -> list[Standing]:
+    """The newest messages first, at most `limit`."""
+    query = _STANDING.where(sa.or_(messages.c.status.is_(None), messages.c.status != Status.REFUSED))
+    if status is not None:
+        query = query.where(sa.func.coalesce(live.c.status, messages.c.status) == status)
+    if integration_id is not None:
+        query = query.where(messages.c.integration_id == integration_id)
+    rows = tx.execute(query.order_by(messages.c.id.desc()).limit(limit))
+    return [_standing(row) for row in rows]
+
+
+def _standing(row: Any) -> Standing:
+    return Standing(
+        id=row.id,
+        kind=Kind(row.kind),
+        service=row.service,
+        integration_id=row.integration_id,
+        recipient=row.recipient,
+        sender=row.sender,
+        subject=row.subject,
+        size=row.size,
+        accepted_at=row.accepted_at,
+        status=Status(row.status),
+        due=None if row.wake_at == NEVER else row.wake_at,
+        ended_at=row.ended_at,
+        reason=row.reason,
+        reply=row.reply,
+        attempts=row.attempts,
+        possible_duplicate=bool(row.possible_duplicate),
+    )
+
+
+def attempts_of(tx: Connection, message_id: UUID) -> list[Attempt]:
+    """Every recorded try of a message, oldest first (a first-try success has none: see `Standing.reply`)."""
+    rows = tx.execute(sa.select(attempts).where(attempts.c.message_id == message_id).order_by(attempts.c.claim))
+    return [Attempt(**{name: getattr(row, name) for name in _ATTEMPT_COLUMNS}) for row in rows]
+
+
+def statuses(tx: Connection, ids: Sequence[UUID]) -> dict[UUID, Status]:
+    """The status of each of these that exists."""
+    rows = tx.execute(_STANDING.where(messages.c.id.in_(ids)))
+    return {row.id: Status(row.status) for row in rows}
+
+
+def answered_one(tx: Connection, message_id: UUID) -> bool:
+    """Mark a finally failed message as answered 1: it may be copied, never re-driven. False unless it has failed."""
+    marked = tx.execute(
+        sa.update(messages)
+        .where(messages.c.id == message_id, messages.c.status.in_((Status.FAILED, Status.EXPIRED)))
+        .values(answered=1)
+    )
+    return marked.rowcount == 1
+
+
+class NotADeadLetter(Exception):
+    """Only a dead letter whose client was not told that it failed can be re-driven."""
+
+
+def redrive(tx: Connection, message_id: UUID, *, at: datetime, expires_at: datetime) -> tuple[UUID, Kind]:
+    """Give a dead letter fresh attempts; its integration and kind, for the ticket. Raises NotADeadLetter."""
+    moved = tx.execute(
+        sa.update(messages)
+        .where(messages.c.id == message_id, messages.c.status.in_(DEAD_LETTERS), messages.c.answered == 0)
+        .values(status=None, ended_at=None, reason=None)
+        .returning(messages.c.kind, messages.c.integration_id, messages.c.claims, messages.c.possible_duplicate)
+    ).one_or_none()
+    if moved is None:
+        raise NotADeadLetter(f"{message_id} is not a dead letter that can be re-driven")
+    tx.execute(
+        sa.insert(live).values(
+            id=message_id,
+            kind=moved.kind,
+            integration_id=moved.integration_id,
+            status=Status.QUEUED,
+            # Claim numbers go on, so that a late result of the old life cannot settle the new one.
+            claim=moved.claims + 1,
+            queued_at=at,
+            expires_at=expires_at,
+            possible_duplicate=moved.possible_duplicate,
+        )
+    )
+    return moved.integration_id, Kind(moved.kind)

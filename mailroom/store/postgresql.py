@@ -1,0 +1,142 @@
+"""The store on PostgreSQL, through asyncpg."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
+
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
+
+#: Classes of SQLSTATE after which the server has lost the work or the connection: 08 connection exception, 57P0x the
+#: server is shutting down or crashed, 58 system error. Whether it had committed is anybody's guess.
+_LOST = ("08", "57P0", "58")
+
+#: What blames the rows rather than the server: 22 data exception, 23 integrity constraint violation.
+_ABOUT_DATA = ("22", "23")
+
+
+class PostgresqlStore:
+    """A pool of connections to one PostgreSQL database. Times are in seconds."""
+
+    def __init__(
+        self, url: str, *, connections: int = 8, connect_timeout: float = 3, command_timeout: float = 10
+    ) -> None:
+        self._budget = connect_timeout + command_timeout
+        self._connect_timeout = connect_timeout
+        self._engine = create_async_engine(
+            _driver_url(url),
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=connect_timeout,
+            # Transaction poolers (pgbouncer) may hand every statement another server connection.
+            connect_args={
+                "timeout": connect_timeout,
+                "command_timeout": command_timeout,
+                "server_settings": {"application_name": "mailroom", "timezone": "UTC"},
+            },
+            # Single statements commit by themselves, so a connection comes back with nothing to reset.
+            pool_reset_on_return=None,
+            isolation_level="AUTOCOMMIT",
+        )
+        self._transactions: AsyncEngine = self._engine.execution_options(isolation_level="READ COMMITTED")
+        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
+
+    async def statement(
+        self, work: Callable[Concatenate[Connection, Args], Result], *args: Args.args, **kwargs: Args.kwargs
+    ) -> Result:
+        """Run work of a single statement, committed when this returns."""
+        return await self._run(self._engine, work, *args, **kwargs)
+
+    async def transaction(
+        self, work: Callable[Concatenate[Connection, Args], Result], *args: Args.args, **kwargs: Args.kwargs
+    ) -> Result:
+        """Run work in one transaction, committed when this returns."""
+        return await self._run(self._transactions, work, *args, **kwargs)
+
+    async def read(
+        self, work: Callable[Concatenate[Connection, Args], Result], *args: Args.args, **kwargs: Args.kwargs
+    ) -> Result:
+        """Run work that changes nothing."""
+        try:
+            return await self._run(self._engine, work, *args, **kwargs)
+        except CommitUnknown as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def aclose(self) -> None:
+        """Close the pool."""
+        await self._engine.dispose()
+
+    async def _run(
+        self,
+        engine: AsyncEngine,
+        work: Callable[Concatenate[Connection, Args], Result],
+        *args: Args.args,
+        **kwargs: Args.kwargs,
+    ) -> Result:
+        reached = False
+        try:
+            # The driver's own timeouts do not cover the pool, nor what it does after a cancelled statement.
+            async with asyncio.timeout(self._budget), engine.connect() as connection:
+                reached = True
+                result = await connection.run_sync(work, *args, **kwargs)
+                await connection.commit()
+                return result
+        except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise _told(error, reached=reached) from error
+        except asyncio.CancelledError as error:
+            # A dying connection cancels its waiters although nobody cancelled us.
+            if _really_cancelled():
+                raise
+            raise _told(error, reached=reached) from error
+
+
+def _really_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _told(error: BaseException, *, reached: bool) -> Exception:
+    """What an error means for whoever asked: not done, perhaps done, or never to be done."""
+    if not reached:
+        return StoreUnavailable(f"the database cannot be reached: {_first_line(error)}")
+    if isinstance(error, DataError | IntegrityError):
+        return BadRow(_first_line(error))
+    state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+    if state.startswith(_ABOUT_DATA):
+        return BadRow(_first_line(error))
+    if state and not state.startswith(_LOST):
+        return StoreUnavailable(f"the database refused: {_first_line(error)}")
+    if isinstance(error, DBAPIError) and not error.connection_invalidated and _is_our_mistake(error):
+        return BadRow(_first_line(error))
+    return CommitUnknown(f"contact with the database was lost: {_first_line(error)}")
+
+
+def _is_our_mistake(error: DBAPIError) -> bool:
+    """Whether the driver refused to encode a value (it then never sent anything)."""
+    return isinstance(
+        getattr(error.orig, "__cause__", None), asyncpg.DataError | ValueError | TypeError | OverflowError
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(getattr(error, "orig", error)) or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+def _refuse_closed(dbapi_connection: Any, record: Any, proxy: Any) -> None:
+    """Let the pool make a new connection where the server has closed this one, without a round trip to find out."""
+    if dbapi_connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def _driver_url(url: str) -> sa.URL:
+    parsed = sa.make_url(url)
+    return parsed.set(drivername="postgresql+asyncpg")

@@ -1,0 +1,231 @@
+"""The tables. What is written at accept and at the end is apart from what changes on the way (docs/architecture.md)."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+metadata = sa.MetaData()
+
+
+class Instant(sa.TypeDecorator[datetime]):
+    """A moment in UTC: timestamptz on PostgreSQL, whole microseconds since 1970 on SQLite."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """The column's type on this database."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(sa.BigInteger())
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        """What the driver is given."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return (value - EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        """What we are given back."""
+        if value is None or isinstance(value, datetime):
+            return value
+        return EPOCH + timedelta(microseconds=value)
+
+
+#: One row a message, written at accept and at its end; carries what is searched.
+messages = sa.Table(
+    "messages",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("service", sa.Text),
+    sa.Column("tenant", sa.Text),
+    sa.Column("integration_id", sa.Uuid),
+    sa.Column("recipient", sa.Text),
+    sa.Column("sender", sa.Text),
+    sa.Column("subject", sa.Text),
+    sa.Column("size", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("accepted_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant),
+    # What follows is written at the end (a tombstone begins with status 'refused').
+    sa.Column("status", sa.Text),
+    sa.Column("ended_at", Instant),
+    sa.Column("reason", sa.Text),
+    sa.Column("reply", sa.Text),
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    #: The claim number it ended with; a re-driven message counts on from here.
+    sa.Column("claims", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("possible_duplicate", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("answered", sa.SmallInteger, nullable=False, server_default="0"),
+    # Room on the page for the one update at the end.
+    postgresql_with={"fillfactor": "80"},
+)
+
+#: What a message says; insert-only.
+contents = sa.Table(
+    "contents",
+    metadata,
+    sa.Column("message_id", sa.Uuid, primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+
+#: Files of messages in the attachment store; insert-only.
+files = sa.Table(
+    "files",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("message_id", sa.Uuid, nullable=False, index=True),
+)
+
+#: One narrow row per unfinished message, deleted at its end. Neither claim nor a final settle touches an indexed column.
+live = sa.Table(
+    "live",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("integration_id", sa.Uuid, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("claim", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("session", sa.Uuid),
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("blamed", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("crashes", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("possible_duplicate", sa.Boolean, nullable=False, server_default=sa.false()),
+    #: When it last became queued; tells the sweep how old its ticket would be.
+    sa.Column("queued_at", Instant),
+    sa.Column("expires_at", Instant, nullable=False),
+    #: Only a deferred or held row has it: when the sweep shall look at it again.
+    sa.Column("wake_at", Instant),
+    sa.Index(
+        "live_sleeping",
+        "wake_at",
+        "integration_id",
+        "id",
+        postgresql_where=sa.text("wake_at IS NOT NULL"),
+        sqlite_where=sa.text("wake_at IS NOT NULL"),
+    ),
+    postgresql_with={"fillfactor": "50"},
+)
+
+#: Every try but a first-try success, whose reply stands in `messages`; insert-only.
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("message_id", sa.Uuid, primary_key=True),
+    sa.Column("claim", sa.Integer, primary_key=True),
+    sa.Column("number", sa.SmallInteger, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant, nullable=False),
+    sa.Column("session", sa.Uuid),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("blame", sa.Text),
+    sa.Column("command", sa.Text),
+    sa.Column("code", sa.SmallInteger),
+    sa.Column("reply", sa.Text),
+)
+
+integrations = sa.Table(
+    "integrations",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("port", sa.Integer, nullable=False),
+    sa.Column("security", sa.Text, nullable=False),
+    sa.Column("username", sa.Text),
+    sa.Column("sealed_password", sa.Text),
+    sa.Column("from_address", sa.Text, nullable=False),
+    sa.Column("from_name", sa.Text),
+    sa.Column("default_mailbox", sa.Text),
+    sa.Column("max_connections", sa.Integer, nullable=False),
+    sa.Column("intended_state", sa.Text, nullable=False),
+    sa.Column("reported_state", sa.Text, nullable=False),
+    sa.Column("cause", sa.Text),
+    sa.Column("transcript", sa.Text),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("ehlo_size", sa.BigInteger),
+    # Which lanes ever had a message: a worker consumes only queues that exist.
+    sa.Column("agent_lane", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("form_lane", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("campaign_lane", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+#: A live test that a worker takes, runs and answers.
+connection_tests = sa.Table(
+    "connection_tests",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("integration_id", sa.Uuid, sa.ForeignKey("integrations.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    #: Whether its result decides the state (a reset) or is only told (a test).
+    sa.Column("decides", sa.Boolean, nullable=False),
+    sa.Column("requested_at", Instant, nullable=False),
+    sa.Column("requested_by", sa.Text, nullable=False),
+    sa.Column("session", sa.Uuid),
+    sa.Column("taken_at", Instant),
+    sa.Column("ended_at", Instant),
+    sa.Column("passed", sa.Boolean),
+    sa.Column("cause", sa.Text),
+    sa.Column("transcript", sa.Text),
+    sa.Index(
+        "connection_tests_waiting",
+        "integration_id",
+        postgresql_where=sa.text("ended_at IS NULL"),
+        sqlite_where=sa.text("ended_at IS NULL"),
+    ),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("beat", sa.Integer, nullable=False, server_default="0"),
+    #: Set when it ended by itself or was declared dead; such a session can never beat again.
+    sa.Column("ended_at", Instant),
+    sa.Column("declared_dead", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+#: How far each worker has come in each queue: its oldest ticket in hand, or the last one it acknowledged.
+positions = sa.Table(
+    "positions",
+    metadata,
+    sa.Column("session", sa.Uuid, primary_key=True),
+    sa.Column("integration_id", sa.Uuid, primary_key=True),
+    sa.Column("lane", sa.Text, primary_key=True),
+    sa.Column("holding", sa.Boolean, nullable=False),
+    sa.Column("published_at", Instant, nullable=False),
+)
+
+#: Every change a person or a process made to what decides: who, when, from, to, why.
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("subject_id", sa.Uuid),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("before", sa.Text),
+    sa.Column("after", sa.Text),
+    sa.Column("why", sa.Text),
+    sa.Index("audit_subject", "subject", "subject_id", "at"),
+)
+
+#: Single facts about this deployment, such as the marker of its attachment store.
+facts = sa.Table(
+    "facts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)

@@ -1,0 +1,166 @@
+"""Queries of the sweep: find work that has no ticket, and work whose worker is gone."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from mailroom.kinds import KINDS, WhenUncertain
+from mailroom.message import Kind, Lane, Status
+from mailroom.store.messages import NEVER
+from mailroom.store.schema import live, messages, sessions
+
+#: Any constant does; it names this lock among all of the database.
+_SWEEP_LOCK = 0x6D61696C
+
+#: A message whose worker died under it this often is taken to be the reason.
+_CRASHES_ALLOWED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A message that needs a ticket; `alone` when it has seen a worker die and must not take neighbours along."""
+
+    id: UUID
+    kind: Kind
+    integration_id: UUID
+    alone: bool
+
+
+def hold_sweep_lock(tx: Connection) -> bool:
+    """Be the one sweeper until this transaction ends; False when another is. All that changes rows here asks first."""
+    if tx.dialect.name != "postgresql":
+        return True
+    return bool(tx.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_SWEEP_LOCK))).scalar_one())
+
+
+def wake(tx: Connection, *, now: datetime, limit: int) -> list[Due]:
+    """Queue the deferred messages that fell due, earliest first."""
+    if not hold_sweep_lock(tx):
+        return []
+    due = sa.select(live.c.id).where(live.c.wake_at <= now, live.c.status == Status.DEFERRED)
+    return _queue(tx, due.order_by(live.c.wake_at).limit(limit), now)
+
+
+def release(tx: Connection, integration_id: UUID, *, now: datetime, limit: int) -> list[Due]:
+    """Queue held messages of an integration that may send again, oldest first."""
+    if not hold_sweep_lock(tx):
+        return []
+    held = sa.select(live.c.id).where(
+        live.c.wake_at == NEVER, live.c.integration_id == integration_id, live.c.status == Status.HELD
+    )
+    return _queue(tx, held.order_by(live.c.id).limit(limit), now)
+
+
+def lost(
+    tx: Connection, integration_id: UUID, lane: Lane, *, queued_before: datetime, now: datetime, limit: int
+) -> list[Due]:
+    """Queue anew what was queued before a moment that its queue has moved past."""
+    if not hold_sweep_lock(tx):
+        return []
+    missed = sa.select(live.c.id).where(
+        live.c.integration_id == integration_id,
+        live.c.kind.in_([kind for kind in Kind if KINDS[kind].lane is lane]),
+        live.c.status == Status.QUEUED,
+        live.c.queued_at < queued_before,
+    )
+    return _queue(tx, missed.order_by(live.c.queued_at).limit(limit), now)
+
+
+def queued_lanes(tx: Connection) -> set[tuple[UUID, Lane]]:
+    """Every queue that some queued message belongs to."""
+    rows = tx.execute(sa.select(live.c.integration_id, live.c.kind).where(live.c.status == Status.QUEUED).distinct())
+    return {(row.integration_id, KINDS[Kind(row.kind)].lane) for row in rows}
+
+
+def _queue(tx: Connection, chosen: sa.Select[tuple[UUID]], now: datetime) -> list[Due]:
+    if tx.dialect.name == "postgresql":
+        chosen = chosen.with_for_update(skip_locked=True)
+    rows = tx.execute(
+        sa.update(live)
+        .where(live.c.id.in_(chosen))
+        .values(status=Status.QUEUED, queued_at=now, wake_at=None)
+        .returning(live.c.id, live.c.kind, live.c.integration_id, live.c.crashes)
+    )
+    due = [Due(row.id, Kind(row.kind), row.integration_id, alone=row.crashes > 0) for row in rows]
+    return sorted(due, key=lambda d: d.id)
+
+
+def recover(tx: Connection, *, now: datetime, limit: int) -> list[Due]:
+    """Give every claim of a dead session its kind's treatment; what is to be tried again needs a ticket of its own."""
+    if not hold_sweep_lock(tx):
+        return []
+    alive = sa.select(sessions.c.id).where(sessions.c.ended_at.is_(None))
+    orphans = sa.select(
+        live.c.id, live.c.kind, live.c.integration_id, live.c.crashes, live.c.claim, live.c.attempts
+    ).where(live.c.status == Status.SENDING, live.c.session.not_in(alive))
+    if tx.dialect.name == "postgresql":
+        orphans = orphans.with_for_update(skip_locked=True)
+    again: list[Due] = []
+    for row in tx.execute(orphans.limit(limit)).all():
+        kind = Kind(row.kind)
+        if row.crashes >= _CRASHES_ALLOWED:
+            _end(tx, row.id, row.claim, Status.FAILED, "crashed", row.attempts, now)
+        elif KINDS[kind].when_uncertain is WhenUncertain.DEAD_LETTER:
+            _end(tx, row.id, row.claim, Status.UNCERTAIN, "session_lost", row.attempts, now)
+        else:
+            tx.execute(
+                sa.update(live)
+                .where(live.c.id == row.id)
+                .values(
+                    status=Status.QUEUED,
+                    session=None,
+                    crashes=row.crashes + 1,
+                    possible_duplicate=True,
+                    queued_at=now,
+                )
+            )
+            again.append(Due(row.id, kind, row.integration_id, alone=True))
+    return again
+
+
+def expire(tx: Connection, *, now: datetime, limit: int) -> int:
+    """End what waits longer than its kind may; how many those were."""
+    if not hold_sweep_lock(tx):
+        return 0
+    waiting = (Status.QUEUED, Status.DEFERRED, Status.HELD)
+    old = sa.select(live.c.id, live.c.claim, live.c.attempts).where(live.c.expires_at < now, live.c.status.in_(waiting))
+    if tx.dialect.name == "postgresql":
+        old = old.with_for_update(skip_locked=True)
+    rows = tx.execute(old.limit(limit)).all()
+    for row in rows:
+        _end(tx, row.id, row.claim, Status.EXPIRED, "expired", row.attempts, now)
+    return len(rows)
+
+
+def _end(
+    tx: Connection, message_id: UUID, claim: int, status: Status, reason: str, attempts: int, now: datetime
+) -> None:
+    duplicate = sa.select(live.c.possible_duplicate).where(live.c.id == message_id).scalar_subquery()
+    tx.execute(
+        sa.update(messages)
+        .where(messages.c.id == message_id)
+        .values(
+            status=status, reason=reason, ended_at=now, claims=claim, attempts=attempts,
+            possible_duplicate=sa.or_(duplicate, sa.literal(reason in {"crashed", "session_lost"})),
+        )
+    )  # fmt: skip
+    tx.execute(sa.delete(live).where(live.c.id == message_id))
+
+
+def counts(tx: Connection) -> dict[tuple[UUID, Status], int]:
+    """How many unfinished messages each integration has, by status."""
+    rows = tx.execute(
+        sa.select(live.c.integration_id, live.c.status, sa.func.count().label("number")).group_by(
+            live.c.integration_id, live.c.status
+        )
+    )
+    return {(row.integration_id, Status(row.status)): row.number for row in rows}
+
+
+def alive_of(tx: Connection, ids: Collection[UUID]) -> set[UUID]:
+    """Which of these messages are unfinished."""
+    return set(tx.execute(sa.select(live.c.id).where(live.c.id.in_(ids))).scalars())

@@ -1,0 +1,98 @@
+"""Writing tickets: ids that gather while a publish is in flight share the next one."""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from mailroom.batch import Batch, LineClosed, LineFull
+from mailroom.logs import get_logger
+from mailroom.queue.port import Queue, QueueUnavailable
+from mailroom.queue.ticket import Address, Ticket, chunks
+from mailroom.store import integrations
+from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
+
+log = get_logger(__name__)
+
+#: Ids that may wait to be written; more are dropped, and found by the sweep.
+MAX_WAITING = 50_000
+
+#: Tries to publish a ticket before it is left to the sweep, and the seconds between them.
+TRIES = 6
+BETWEEN_TRIES_SECONDS = 1.0
+
+
+class NeverRaised(Exception):
+    """No ticket can be refused for what it says."""
+
+
+class TicketWriter:
+    """Puts message ids on their queues, soon; what cannot be written is the sweep's business and nobody else's."""
+
+    def __init__(self, queue: Queue, store: Store) -> None:
+        self._queue = queue
+        self._store = store
+        self._lanes_known: set[Address] = set()
+        self._line: Batch[tuple[Address, UUID], None] = Batch(
+            self._write, max_items=1024, max_waiting=MAX_WAITING, data_error=NeverRaised
+        )
+        #: Tickets published, and ids that were left to the sweep, since the start.
+        self.published = 0
+        self.dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many ids wait to be written."""
+        return self._line.waiting
+
+    def write(self, address: Address, message_id: UUID) -> None:
+        """Have this message ticketed soon."""
+        try:
+            self._line.put((address, message_id))
+        except (LineFull, LineClosed):
+            self.dropped += 1
+
+    async def write_alone(self, address: Address, message_id: UUID) -> None:
+        """Publish a ticket that names this message only."""
+        await self._publish(address, (message_id,))
+
+    async def aclose(self) -> None:
+        """Return when everything waiting was written, or given up."""
+        await self._line.aclose()
+
+    async def _write(self, group: Sequence[tuple[Address, UUID]]) -> list[None]:
+        by_address: dict[Address, list[UUID]] = defaultdict(list)
+        for address, message_id in group:
+            by_address[address].append(message_id)
+        await asyncio.gather(
+            *(self._publish(address, ids) for address, all_ids in by_address.items() for ids in chunks(all_ids))
+        )
+        return [None] * len(group)
+
+    async def _publish(self, address: Address, ids: tuple[UUID, ...]) -> None:
+        for left in reversed(range(TRIES)):
+            try:
+                await self._queue.publish(address, Ticket(ids, datetime.now(UTC)))
+            except QueueUnavailable as error:
+                if not left:
+                    self.dropped += len(ids)
+                    log.warning("ticket left to the sweep", queue=address.queue, ids=len(ids), error=str(error))
+                    return
+                await asyncio.sleep(BETWEEN_TRIES_SECONDS * random.uniform(0.5, 1))  # noqa: S311 - spreads retries only
+            else:
+                self.published += 1
+                break
+        if address not in self._lanes_known:
+            await self._make_known(address)
+
+    async def _make_known(self, address: Address) -> None:
+        """Tell the workers of a queue that may be new; where that fails, the next ticket tries again."""
+        try:
+            await self._store.statement(integrations.mark_lane, address.integration_id, address.lane)
+        except (StoreUnavailable, CommitUnknown, BadRow) as error:
+            log.warning("new queue not made known yet", queue=address.queue, error=str(error))
+            return
+        self._lanes_known.add(address)
+        await self._queue.nudge()

@@ -1,0 +1,149 @@
+"""The watch: this process's snapshot of all integrations, refreshed by one query however many messages pass."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from mailroom.integration import Account, Cause, Integration, IntendedState, ReportedState, Security
+from mailroom.logs import get_logger
+from mailroom.message import Lane
+from mailroom.store import integrations
+from mailroom.store.port import Store, StoreUnavailable
+from mailroom.vault import CannotDecrypt, Vault
+
+log = get_logger(__name__)
+
+#: How often the snapshot is refreshed, in seconds; a nudge refreshes it at once.
+REFRESH_SECONDS = 0.3
+
+#: An older snapshot is no answer: nothing may start on an integration a second after it left ACTIVE.
+FRESH_SECONDS = 1.0
+
+
+class IntegrationWatch:
+    """What is known of every integration, and how old that is."""
+
+    def __init__(self, store: Store, vault: Vault, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._vault = vault
+        self._clock = clock
+        self._taken_at = float("-inf")
+        self._by_id: Mapping[UUID, Integration] = MappingProxyType({})
+        self._by_name: Mapping[str, Integration] = MappingProxyType({})
+        self._lanes: frozenset[tuple[UUID, Lane]] = frozenset()
+        self._opened: dict[str, str | None] = {}
+        self._rows: Any = None
+        self._wake = asyncio.Event()
+        self._refreshed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Keep the snapshot fresh for as long as the process runs."""
+        while True:
+            try:
+                await self.refresh()
+            except StoreUnavailable as error:
+                log.warning("integrations cannot be read", error=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_SECONDS):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    def nudge(self) -> None:
+        """Refresh now rather than soon."""
+        self._wake.set()
+
+    async def refresh(self) -> None:
+        """Take a new snapshot. Raises StoreUnavailable."""
+        # As old as its question: the answer may have been on its way for a while.
+        asked_at = self._clock()
+        rows = await self._store.read(integrations.all_rows)
+        if rows != self._rows:
+            self._rows = rows
+            self._adopt(rows)
+        self._taken_at = asked_at
+        self._refreshed.set()
+        self._refreshed.clear()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the snapshot is young enough to decide by."""
+        return self._clock() - self._taken_at <= FRESH_SECONDS
+
+    async def fresh(self) -> None:
+        """Return once the snapshot is young enough to decide by."""
+        while not self.is_fresh:
+            await self._refreshed.wait()
+
+    def get(self, integration_id: UUID) -> Integration | None:
+        """The integration of this id in the last snapshot."""
+        return self._by_id.get(integration_id)
+
+    def named(self, name: str) -> Integration | None:
+        """The integration of this name in the last snapshot."""
+        return self._by_name.get(name)
+
+    @property
+    def all(self) -> Mapping[UUID, Integration]:
+        """Every integration of the last snapshot."""
+        return self._by_id
+
+    @property
+    def lanes(self) -> frozenset[tuple[UUID, Lane]]:
+        """Every queue that ever had a message."""
+        return self._lanes
+
+    def _adopt(self, rows: Any) -> None:
+        views = [self._view(row) for row in rows]
+        self._by_id = MappingProxyType({view.id: view for view in views})
+        self._by_name = MappingProxyType({view.name: view for view in views})
+        self._lanes = frozenset(
+            (row.id, lane)
+            for row in rows
+            for lane, used in (
+                (Lane.AGENT, row.agent_lane),
+                (Lane.FORM, row.form_lane),
+                (Lane.CAMPAIGN, row.campaign_lane),
+            )
+            if used
+        )
+
+    def _view(self, row: Any) -> Integration:
+        return Integration(
+            id=row.id,
+            name=row.name,
+            account=Account(
+                host=row.host,
+                port=row.port,
+                security=Security(row.security),
+                username=row.username,
+                password=self._password(row.name, row.sealed_password),
+            ),
+            from_address=row.from_address,
+            from_name=row.from_name,
+            default_mailbox=row.default_mailbox,
+            intended_state=IntendedState(row.intended_state),
+            reported_state=ReportedState(row.reported_state),
+            cause=Cause(row.cause) if row.cause else None,
+            since=row.since,
+            generation=row.generation,
+            max_connections=row.max_connections,
+            ehlo_size=row.ehlo_size,
+            failures=row.failures,
+            test_waiting=bool(row.test_waiting),
+        )
+
+    def _password(self, name: str, sealed: str | None) -> str | None:
+        if sealed is None:
+            return None
+        if sealed not in self._opened:
+            try:
+                self._opened[sealed] = self._vault.open(sealed)
+            except CannotDecrypt as error:
+                # Without its password the account's log-in is refused, which is what its administrator then reads.
+                log.error("password cannot be decrypted", integration=name, error=str(error))
+                self._opened[sealed] = None
+        return self._opened[sealed]

@@ -1,0 +1,1 @@
+"""The specification: every docstring below is a promise."""

@@ -1,0 +1,75 @@
+"""What every test may ask for: real services, started when first asked for, and the events that were logged."""
+
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.services import Postgres, RabbitMQ, Services, Sink, missing_services
+
+SERVICES = frozenset({"postgres", "rabbitmq", "smtp_sink"})
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Say in one line what is not installed, before the first test runs; nothing is skipped for it."""
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ()) if name in SERVICES}
+    if missing := missing_services(wanted):
+        raise pytest.UsageError(_not_installed(missing))
+
+
+def _not_installed(packages: list[str]) -> str:
+    names = " ".join(packages)
+    return f"these tests need services that are not installed: {names} (as root: apt-get install {names})"
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    """All services of this run; ended with it."""
+    services = Services()
+    yield services
+    services.close()
+
+
+@pytest.fixture(autouse=True)
+def tidy_services(services: Services) -> Iterator[None]:
+    """After each test what it stopped runs again, and its databases and virtual hosts are gone."""
+    yield
+    services.tidy()
+
+
+@pytest.fixture(scope="session")
+def postgres(services: Services) -> Postgres:
+    """One PostgreSQL server for the run; `postgres.new_database()` is a database for the test alone."""
+    _require("postgres")
+    return services.postgres()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(services: Services) -> RabbitMQ:
+    """One RabbitMQ node for the run; `rabbitmq.new_vhost()` is a virtual host for the test alone."""
+    _require("rabbitmq")
+    return services.rabbitmq()
+
+
+@pytest.fixture
+def smtp_sink(tmp_path: Path) -> Iterator[Sink]:
+    """An SMTP server for the test alone; the test starts it with the faults it wants."""
+    _require("smtp_sink")
+    sink = Sink(tmp_path / "smtp-sink")
+    yield sink
+    sink.stop()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    """The events logged during the test, as dictionaries."""
+    with capture_logs() as events:
+        yield events
+
+
+def _require(fixture: str) -> None:
+    """For fixtures asked for by `getfixturevalue`, which collection cannot see."""
+    if missing := missing_services({fixture}):
+        pytest.fail(_not_installed(missing), pytrace=False)

@@ -1,0 +1,131 @@
+"""Logs: one event, one line, whatever is in it."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from mailroom.logs import LogLevel, LogStyle, configure_logs, get_logger
+
+#: What ends a line or drives a terminal.
+NASTY = "a\nb\rc\x1b[31md\x00e\x7ff\x85g\u2028h\u202ei"
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Other tests log as they did."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def _events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in _lines(capsys)]
+
+
+def test_an_event_is_a_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    """An event carries its fields, its level, its source and its time."""
+    configure_logs()
+    get_logger("worker").info("attempt ended", message_id="1", attempt=2)
+
+    [event] = _events(capsys)
+    assert event.pop("timestamp").endswith("Z")
+    assert event == {
+        "event": "attempt ended",
+        "level": "info",
+        "source": "worker",
+        "message_id": "1",
+        "attempt": 2,
+    }
+
+
+@pytest.mark.parametrize("style", list(LogStyle))
+def test_an_event_is_one_line(capsys: pytest.CaptureFixture[str], style: LogStyle) -> None:
+    """No field can begin a line of its own or speak to the terminal."""
+    configure_logs(style)
+    get_logger("worker").info("refused" + NASTY, reply=NASTY)
+
+    [line] = _lines(capsys)
+    assert line.isprintable()
+
+
+def test_json_keeps_what_it_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever reads the JSON gets the text as it was."""
+    configure_logs()
+    get_logger("worker").info("refused", reply=NASTY, name="Jürgen")
+
+    [event] = _events(capsys)
+    assert (event["reply"], event["name"]) == (NASTY, "Jürgen")
+
+
+@pytest.mark.parametrize(
+    "value", ["\ud800", 2**80, {1: 2}, {("a", "b"): 1}, object(), ValueError("x"), b"\xff", float("nan")], ids=repr
+)
+def test_any_value_can_be_logged(capsys: pytest.CaptureFixture[str], value: object) -> None:
+    """A log line is never what fails."""
+    configure_logs()
+    get_logger("worker").info("odd", value=value)
+
+    [event] = _events(capsys)
+    assert event["event"] == "odd"
+
+
+def test_libraries_log_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the standard library's loggers say comes as the same kind of line, its traceback inside."""
+    configure_logs()
+    try:
+        _fail_with(NASTY)
+    except ValueError:
+        logging.getLogger("asyncio").exception("task %s failed", "one")
+
+    [event] = _events(capsys)
+    assert (event["event"], event["level"], event["source"]) == ("task one failed", "error", "asyncio")
+    assert "ValueError" in event["exception"]
+
+
+def test_less_than_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only what reaches the level is written, of ours and of libraries."""
+    configure_logs(level=LogLevel.WARNING)
+    for log in (get_logger("worker"), logging.getLogger("aiohttp")):
+        log.info("quiet")
+        log.warning("loud")
+
+    assert [event["event"] for event in _events(capsys)] == ["loud", "loud"]
+
+
+@pytest.mark.parametrize("style", list(LogStyle))
+def test_a_logged_secret_is_hidden(capsys: pytest.CaptureFixture[str], style: LogStyle) -> None:
+    """Should somebody log a password by its name after all, it is not written."""
+    configure_logs(style)
+    get_logger("worker").info("connected", password="canary", username="forms")
+
+    [line] = _lines(capsys)
+    assert "canary" not in line
+    assert "forms" in line
+
+
+def _fail_with(words: str) -> None:
+    raise ValueError(words)
+
+
+def test_a_terminal_gets_a_readable_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """On a terminal a traceback keeps its lines, but nothing in it speaks to the terminal."""
+    configure_logs(LogStyle.CONSOLE)
+    try:
+        _fail_with("\x1b[31m")
+    except ValueError:
+        get_logger("worker").exception("failed")
+
+    text = capsys.readouterr().err
+    assert "\\u001b[31m" in text
+    assert all(line.isprintable() for line in text.splitlines())

@@ -1,0 +1,520 @@
+"""Real PostgreSQL, RabbitMQ and smtp-sink for one test run: free ports, folders of their own, ended by their pid."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+LOOPBACK = "127.0.0.1"
+POSTGRES_PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+SMTP_SINK = Path("/usr/sbin/smtp-sink")
+START_SECONDS = 90.0
+STOP_SECONDS = 30.0
+ROOT = os.geteuid() == 0
+
+
+class ServiceFailed(Exception):
+    """A service did not start, stop or answer; the text ends with what it said last."""
+
+
+def missing_services(wanted: set[str]) -> list[str]:
+    """The Debian packages that must be installed before these fixtures can work."""
+    needs = {
+        "postgres": ("postgresql", bool(POSTGRES_PROGRAMS)),
+        "rabbitmq": ("rabbitmq-server", RABBITMQ_SERVER.exists() and shutil.which("erl_call") is not None),
+        "smtp_sink": ("postfix", SMTP_SINK.exists()),
+    }
+    return [package for fixture, (package, there) in needs.items() if fixture in wanted and not there]
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens at."""
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
+
+
+class _Program:
+    """One process that we started, with what it printed."""
+
+    def __init__(self, command: Sequence[str | Path], printed: Path, environment: Mapping[str, str]) -> None:
+        self.printed = printed
+        with printed.open("ab") as output:
+            self.process = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                start_new_session=True,
+            )
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the process alone."""
+        if self.running:
+            self.process.send_signal(number)
+
+    def kill_session(self) -> None:
+        """Kill the process and all it started, without a chance to clean up."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_SECONDS)
+
+    def wait_ended(self) -> None:
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill_session()
+            raise ServiceFailed(f"did not stop\n{self.last_words()}") from None
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+        """Return once it is ready; raise ServiceFailed when it ends first or takes too long."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.running or time.monotonic() > deadline:
+                self.kill_session()
+                raise ServiceFailed(f"{self.process.args!r} did not become ready\n{self.last_words()}")
+            time.sleep(0.02)  # noqa: TID251  there is no event loop to stop: fixtures are set up between tests
+
+    def last_words(self) -> str:
+        return self.printed.read_text(errors="replace")[-2000:]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def _ask(command: Sequence[str | Path], question: str, environment: Mapping[str, str] | None = None) -> str:
+    """What a command answers to a question on its standard input; ServiceFailed when it fails."""
+    answer = subprocess.run(
+        [str(part) for part in command],
+        input=question,
+        capture_output=True,
+        text=True,
+        timeout=STOP_SECONDS,
+        check=False,
+        env=None if environment is None else dict(environment),
+    )
+    if answer.returncode != 0:
+        raise ServiceFailed(f"{answer.stderr.strip()} {answer.stdout.strip()} (asked: {question})")
+    return answer.stdout.strip()
+
+
+def _plain_environment(**more: str) -> dict[str, str]:
+    """Nothing of ours: no setting of the machine may change what a service does."""
+    return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", **more}
+
+
+#: Prepares an empty database, as a migration does.
+Preparation = Callable[[str], Coroutine[Any, Any, None]]
+
+
+class Postgres:
+    """A PostgreSQL server. `fsync` is off: a test machine's power is not among the faults tested, unless asked for."""
+
+    def __init__(self, fsync: str = "off") -> None:
+        self.port = free_port()
+        self._fsync = fsync
+        self._programs = POSTGRES_PROGRAMS[-1]
+        self._folder = Path(tempfile.mkdtemp(prefix="mailroom-postgres-"))
+        # postgres refuses to run as root, and initdb too: both run as Debian's own user then.
+        self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if ROOT else []
+        if ROOT:
+            shutil.chown(self._folder, "postgres", "postgres")
+        self._program: _Program | None = None
+        self._numbers = itertools.count(1)
+        self._templates: dict[Preparation, str] = {}
+        self._disposable: list[str] = []
+        self._initialise()
+
+    def _initialise(self) -> None:
+        initdb = self._programs / "initdb"
+        options = ["--auth=trust", "--username=mailroom", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+        _ask([*self._as_user, initdb, *options, "-D", self._folder / "data"], "", _plain_environment())
+
+    @property
+    def running(self) -> bool:
+        return self._program is not None and self._program.running
+
+    def url(self, database: str = "postgres", port: int | None = None) -> str:
+        """Where to find a database; another port when a proxy stands before the server."""
+        return f"postgresql://mailroom@{LOOPBACK}:{port or self.port}/{database}"
+
+    def start(self) -> None:
+        """Return once it answers; nothing happens when it runs already."""
+        if self.running:
+            return
+        options = {
+            "fsync": self._fsync,
+            "shared_buffers": "64MB",
+            "max_connections": "200",
+            "log_min_messages": "fatal",
+        }
+        flags = itertools.chain.from_iterable(("-c", f"{name}={value}") for name, value in options.items())
+        places: list[str | Path] = [
+            "-D",
+            self._folder / "data",
+            "-p",
+            str(self.port),
+            "-h",
+            LOOPBACK,
+            "-k",
+            self._folder,
+        ]
+        self._program = _Program(
+            [*self._as_user, self._programs / "postgres", *places, *flags],
+            self._folder / "printed",
+            _plain_environment(),
+        )
+        self._program.wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            self.run_sql("SELECT 1")
+        except ServiceFailed:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Let every session go and end in order (a "fast" shutdown)."""
+        self._end(signal.SIGINT)
+
+    def crash(self) -> None:
+        """End at once, without a checkpoint; the next start recovers from the log (an "immediate" shutdown)."""
+        self._end(signal.SIGQUIT)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._program is not None:
+            self._program.signal(number)
+            self._program.wait_ended()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def run_sql(self, sql: str, database: str = "postgres") -> str:
+        """What psql prints for this, without headings; fields separated by `|`."""
+        options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.url(database)]
+        return _ask([self._programs / "psql", *options], sql, _plain_environment())
+
+    def new_database(self, prepared_by: Preparation | None = None) -> str:
+        """The URL of a database of the caller's own, gone when the test ends.
+
+        The preparation runs once per test run, on a template; every later database with it is a copy of that.
+        """
+        template = "template0" if prepared_by is None else self._template(prepared_by)
+        name = f"test_{next(self._numbers)}"
+        self.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        self._disposable.append(name)
+        return self.url(name)
+
+    def _template(self, prepared_by: Preparation) -> str:
+        if prepared_by not in self._templates:
+            name = f"template_{next(self._numbers)}"
+            self.run_sql(f'CREATE DATABASE "{name}" TEMPLATE template0')
+            _run_elsewhere(prepared_by(self.url(name)))
+            # A copy is refused while the preparation's last connection is still on its way out.
+            self._templates[prepared_by] = name
+        return self._templates[prepared_by]
+
+    def tidy(self) -> None:
+        """Run again, without the databases of the last test."""
+        if self._disposable or not self.running:
+            self.start()
+            for name in self._disposable:
+                self.run_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            self._disposable.clear()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        try:
+            self.crash()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _run_elsewhere(work: Coroutine[Any, Any, None]) -> None:
+    """Run it to its end in a thread with a loop of its own: this one may have a loop already."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
+
+
+class RabbitMQ:
+    """A RabbitMQ node of its own, with its own epmd, cookie and folders.
+
+    It is asked through `erl_call`, which answers in milliseconds where rabbitmqctl needs seconds to start.
+    """
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._distribution_port = free_port()
+        self._epmd_port = free_port()
+        self._cookie = secrets.token_hex(10)
+        self._node = f"mailroom-{self.port}@localhost"
+        self._folder = Path(tempfile.mkdtemp(prefix="mailroom-rabbitmq-"))
+        cookie = self._folder / ".erlang.cookie"
+        cookie.write_text(self._cookie)
+        cookie.chmod(0o400)
+        (self._folder / "plugins").touch()
+        (self._folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = {LOOPBACK}:{self.port}\n"
+            # A shared machine with little room left must not block publishers.
+            "disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.relative = 0.9\n"
+        )
+        self._program: _Program | None = None
+        self._epmd: _Program | None = None
+        self._numbers = itertools.count(1)
+        self._disposable: list[str] = []
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return _plain_environment(
+            HOME=str(self._folder),
+            ERL_EPMD_PORT=str(self._epmd_port),
+            RABBITMQ_NODENAME=self._node,
+            RABBITMQ_DIST_PORT=str(self._distribution_port),
+            RABBITMQ_MNESIA_BASE=str(self._folder / "mnesia"),
+            RABBITMQ_LOG_BASE=str(self._folder / "log"),
+            RABBITMQ_ENABLED_PLUGINS_FILE=str(self._folder / "plugins"),
+            RABBITMQ_CONFIG_FILE=str(self._folder / "rabbitmq.conf"),
+            RABBITMQ_PID_FILE=str(self._folder / "pid"),
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether clients can connect."""
+        return self._program is not None and self._program.running and _listens(self.port)
+
+    def url(self, vhost: str = "%2F", port: int | None = None) -> str:
+        """Where to find a virtual host; another port when a proxy stands before the node."""
+        return f"amqp://guest:guest@{LOOPBACK}:{port or self.port}/{vhost}"
+
+    def start(self) -> None:
+        """Return once it answers; nothing happens when it runs already."""
+        if self._epmd is None or not self._epmd.running:
+            # Erlang would start one itself, and leave it behind.
+            command = ["epmd", "-address", LOOPBACK, "-port", str(self._epmd_port)]
+            self._epmd = _Program(command, self._folder / "epmd-printed", self._environment)
+            self._epmd.wait_until(lambda: _listens(self._epmd_port))
+        if self._program is None or not self._program.running:
+            self._program = _Program([RABBITMQ_SERVER], self._folder / "printed", self._environment)
+        self._program.wait_until(self._booted)
+
+    def _booted(self) -> bool:
+        if not _listens(self.port):
+            return False
+        try:
+            return self.evaluate("rabbit:is_running().") == "true"
+        except ServiceFailed:
+            return False
+
+    def kill(self) -> None:
+        """End it at once, as a lost machine would; `start` brings it back with what was on its disk."""
+        if self._program is not None:
+            self._program.kill_session()
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
+
+    def stop_app(self) -> None:
+        """Close every connection and the listener, in order; the node's process stays. Much quicker than `kill`."""
+        self.evaluate("rabbit:stop().")
+
+    def start_app(self) -> None:
+        """Undo `stop_app`."""
+        assert self._program is not None
+        self._program.wait_until(self._booted_when_told)
+
+    def _booted_when_told(self) -> bool:
+        """Told again each time, because a node that has only just stopped says ok to `start` and does nothing."""
+        self.evaluate("rabbit:start().")
+        return self._booted()
+
+    def close_all_connections(self) -> None:
+        """Close the clients' connections as an operator would (320 CONNECTION_FORCED)."""
+        self.evaluate(
+            'lists:foreach(fun(Pid) -> rabbit_networking:close_connection(Pid, <<"closed by a test">>) end, '
+            "rabbit_networking:connections())."
+        )
+
+    def new_vhost(self) -> str:
+        """The URL of a virtual host of the caller's own, gone when the test ends."""
+        name = f"test-{next(self._numbers)}"
+        self.evaluate(
+            f'ok = rabbit_vhost:add(<<"{name}">>, <<"mailroom">>), rabbit_auth_backend_internal:set_permissions('
+            f'<<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"mailroom">>).'
+        )
+        self._disposable.append(name)
+        return self.url(name)
+
+    def list_queues(self, url: str) -> dict[str, int]:
+        """The queues of a virtual host, by its URL, with the messages each holds (also those not yet acknowledged)."""
+        vhost = url.rpartition("/")[2].replace("%2F", "/")
+        listing = self.evaluate(
+            "lists:flatten([begin [{name, {resource, _, queue, Name}}, {messages, Count}] = "
+            "rabbit_amqqueue:info(Q, [name, messages]), "
+            f'io_lib:format("~ts=~b;", [Name, Count]) end || Q <- rabbit_amqqueue:list(<<"{vhost}">>)]).'
+        )
+        return {name: int(count) for name, count in re.findall(r'([^=;"]+)=(\d+);', listing)}
+
+    def evaluate(self, expressions: str) -> str:
+        """What the node answers to Erlang expressions; ServiceFailed when they fail or it does not answer."""
+        command = ["erl_call", "-e", "-c", self._cookie, "-n", self._node]
+        answer = _ask(command, expressions + "\n", self._environment)
+        match = re.fullmatch(r"\{ok, (.*)\}", answer, re.DOTALL)
+        if match is None:
+            raise ServiceFailed(f"{answer} (asked: {expressions})")
+        return match[1]
+
+    def tidy(self) -> None:
+        """Run again, without the virtual hosts of the last test."""
+        if self._disposable or not self.running:
+            if self._program is not None and self._program.running and not self.running:
+                self.start_app()
+            self.start()
+            for name in self._disposable:
+                self.evaluate(f'rabbit_vhost:delete(<<"{name}">>, <<"mailroom">>).')
+            self._disposable.clear()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        try:
+            for program in (self._program, self._epmd):
+                if program is not None:
+                    program.kill_session()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One mail transaction that smtp-sink kept: its envelope, and the message as it came."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    message: str
+
+
+class Sink:
+    """Postfix' smtp-sink: takes everything, fast, or fails as told by its options (-f, -q, -Q, -r, -w …)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self._folder = folder
+        self._dumps = folder / "dumps"
+        self._dumps.mkdir(parents=True)
+        self._program: _Program | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._program is not None and self._program.running
+
+    def start(self, *options: str) -> None:
+        """Keep every mail; see `deliveries`. After a `stop` it comes back on the same port."""
+        self._start("-d", f"{self._dumps}/mail.", *options)
+
+    def start_counting(self, *options: str) -> None:
+        """Throw every mail away and only count it: several times faster."""
+        self._start(*options)
+
+    def _start(self, *options: str) -> None:
+        self.stop()
+        (self._folder / "printed").unlink(missing_ok=True)
+        privileges = ["-u", "root"] if ROOT else []
+        command: list[str | Path] = [SMTP_SINK, "-c", *privileges, *options, f"{LOOPBACK}:{self.port}", "1000"]
+        self._program = _Program(command, self._folder / "printed", _plain_environment())
+        self._program.wait_until(lambda: _listens(self.port))
+
+    def stop(self) -> None:
+        """Drop every connection and stop listening; what was kept stays readable."""
+        if self._program is not None:
+            self._program.kill_session()
+
+    def count(self) -> int:
+        """The mails taken since the last start, each counted before its 250 is sent."""
+        counts = re.findall(rb"mesg=(\d+)", (self._folder / "printed").read_bytes())
+        return int(counts[-1]) if counts else 0
+
+    def deliveries(self) -> list[Delivery]:
+        """The mails kept since the first start, oldest first."""
+        dumps = sorted(self._dumps.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        return [delivery for dump in dumps if (delivery := _delivery(dump.read_text(errors="replace")))]
+
+    def recipients(self) -> list[str]:
+        """The recipients of the mails kept, one entry for each time."""
+        return [recipient for delivery in self.deliveries() for recipient in delivery.recipients]
+
+
+def _delivery(dump: str) -> Delivery | None:
+    """A dump file's mail (smtp-sink(1), "dump file format"); None while it is still being written."""
+    about, received, message = dump.partition("\nReceived: ")
+    if not received or not dump.endswith("\n\n"):
+        return None
+    return Delivery(
+        sender="".join(re.findall(r"^X-Mail-Args: <(.*?)>", about, re.MULTILINE)),
+        recipients=tuple(re.findall(r"^X-Rcpt-Args: <(.*?)>", about, re.MULTILINE)),
+        # Three lines of trace are the sink's own.
+        message=message.split("\n", 3)[3].removesuffix("\n"),
+    )
+
+
+class _Service(Protocol):
+    def start(self) -> None: ...
+    def tidy(self) -> None: ...
+    def close(self) -> None: ...
+
+
+AnyService = TypeVar("AnyService", bound=_Service)
+
+
+class Services:
+    """The services of one test run: each starts when it is first asked for, and once."""
+
+    def __init__(self) -> None:
+        self._started: list[_Service] = []
+
+    def postgres(self) -> Postgres:
+        """A running server."""
+        return self._start(Postgres())
+
+    def rabbitmq(self) -> RabbitMQ:
+        """A running node."""
+        return self._start(RabbitMQ())
+
+    def _start(self, service: AnyService) -> AnyService:
+        self._started.append(service)
+        service.start()
+        return service
+
+    def tidy(self) -> None:
+        """After a test: what it stopped runs again, and what it made is gone."""
+        for service in self._started:
+            service.tidy()
+
+    def close(self) -> None:
+        """End all of them."""
+        with contextlib.ExitStack() as endings:
+            for service in self._started:
+                endings.callback(service.close)

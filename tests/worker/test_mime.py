@@ -1,0 +1,311 @@
+"""The bytes on the wire say what was meant and nothing else, whatever a client wrote into a field."""
+
+import base64
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from email.header import decode_header
+from email.message import Message
+from email.parser import BytesParser
+from email.policy import compat32
+from email.utils import parseaddr
+from urllib.parse import unquote
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailroom.message import Attachment, Content
+from worker.mime import UnsafeMessage, ascii_address, compose, compose_off_loop
+
+ID = UUID("01890000-0000-7000-8000-000000000001")
+ACCEPTED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+#: Strings that have put a header line of their own on somebody's wire.
+NAUGHTY = (
+    "=?utf-8?q?x=0ABcc:evil@example.com?=",
+    "=?utf-8?b?eApCY2M6IGV2aWxAZXhhbXBsZS5jb20=?=",
+    "x =?utf-8?q?=0D=0ABcc:evil@example.com?= y =?utf-8?q?z?=",
+    "a\r\nBcc: evil@example.com",
+    "a\nBcc: evil@example.com",
+    "a\rBcc: evil@example.com",
+    "a\n",
+    "a\n\nbody",
+    "a\x0bb\x0cc\x1cd\x1de\x1ef",
+    "a\x85Bcc: evil@example.com",
+    "a\u2028Bcc: evil@example.com\u2029",
+    "nul\x00del\x7f",
+    "half \ud83d a pair",
+    '"quoted" \\ back\\',
+    "Doe, Jane <evil@example.com>",
+    "evil@example.com, other@example.com",
+    "(comment) : ; [group]",
+    "=?utf-8?b?AAAA",
+    "=?unknown-charset?b?AAAA?=",
+    "\u202egnp.exe",
+    "  spaces  inside  ",
+    "x" * 2000,
+    "word " * 400,
+    "ü" * 700,
+    "👩‍👩‍👧‍👦" * 60,
+    "",
+)
+
+
+def a_content(**changes: object) -> Content:
+    values: dict[str, object] = {"to": "support@company.com", "subject": "Hello", "text": "Text\n"}
+    return Content(**(values | changes))  # type: ignore[arg-type]  # the test names the fields
+
+
+def composed(content: Content, *attachments: bytes) -> bytes:
+    return compose(ID, content, "forms@company.com", "Forms", ACCEPTED_AT, attachments)
+
+
+def parsed(wire: bytes) -> Message:
+    return BytesParser(policy=compat32).parsebytes(wire)
+
+
+def parts_of(wire: bytes) -> list[Message]:
+    payload = parsed(wire).get_payload()
+    return [part for part in payload if isinstance(part, Message)]
+
+
+def decoded(value: str) -> str:
+    """The standard library's reading of a header, folds and encoded words undone."""
+    unfolded = re.sub(r"\r?\n(?=[ \t])", "", value)
+    parts = decode_header(unfolded)
+    return "".join(p.decode(c or "ascii") if isinstance(p, bytes) else p for p, c in parts)
+
+
+def cleaned(value: str) -> str:
+    """What a header can mean: one line of text."""
+    value = re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", value)
+    return re.sub("[\ud800-\udfff]", "\ufffd", value).strip(" ")
+
+
+def file_name(part: Message) -> str:
+    """The name by RFC 2231 where there is one, else the plain one."""
+    disposition = re.sub(r"\r?\n[ \t]", " ", str(part["Content-Disposition"]))
+    extended = re.findall(r"filename\*(?:\d+\*)?=(?:UTF-8'')?([^;\s]*)", disposition)
+    if extended:
+        return unquote("".join(extended), errors="strict")
+    plain = re.search(r'filename="([^"]*)"', disposition)
+    assert plain is not None
+    return plain[1]
+
+
+def assert_fit_for_the_wire(wire: bytes) -> None:
+    assert wire.isascii()
+    assert wire.endswith(b"\r\n")
+    assert wire.count(b"\r") == wire.count(b"\n") == wire.count(b"\r\n")
+    assert max(map(len, wire.split(b"\r\n"))) <= 998
+
+
+def test_a_plain_mail_is_written_as_one_would_by_hand() -> None:
+    """Plain text needs no encoding, and the headers come in the usual order."""
+    wire = composed(a_content(reply_to="jane@example.com", reply_to_name="Jane Doe"))
+
+    assert wire.decode("ascii").split("\r\n") == [
+        "From: Forms <forms@company.com>",
+        "To: support@company.com",
+        "Reply-To: Jane Doe <jane@example.com>",
+        "Subject: Hello",
+        "Date: Fri, 02 Jan 2026 03:04:05 +0000",
+        "Message-ID: <01890000-0000-7000-8000-000000000001@company.com>",
+        "MIME-Version: 1.0",
+        "Content-Type: text/plain; charset=us-ascii",
+        "Content-Transfer-Encoding: 7bit",
+        "",
+        "Text",
+        "",
+    ]
+
+
+def test_every_attempt_has_the_same_bytes() -> None:
+    """A second attempt is the same message to every reader, however its time of acceptance is written."""
+    content = a_content(html="<p>Text</p>", attachments=(Attachment(name="a.txt", media_type="text/plain", size=1),))
+    elsewhere = ACCEPTED_AT.astimezone(timezone(timedelta(hours=5)))
+
+    assert compose(ID, content, "f@a.de", None, ACCEPTED_AT, [b"x"]) == compose(
+        ID, content, "f@a.de", None, elsewhere, [b"x"]
+    )
+
+
+def test_the_contents_own_sender_goes_before_the_integrations() -> None:
+    """From is the content's address and name where it has them; Message-ID has the same domain."""
+    message = parsed(composed(a_content(from_address="sales@shop.example", from_name="Sales")))
+
+    assert parseaddr(message["From"]) == ("Sales", "sales@shop.example")
+    assert message["Message-ID"].endswith("@shop.example>")
+
+
+@pytest.mark.parametrize("text", NAUGHTY)
+def test_no_field_can_add_a_header_or_end_the_block(text: str) -> None:
+    """Hostile text in every field stays the value of that field (CVE-2024-6923, CVE-2026-1299)."""
+    content = a_content(
+        subject=text,
+        text=text,
+        html=text,
+        from_name=text,
+        reply_to="jane@example.com",
+        reply_to_name=text,
+        headers=(("X-User-Data", text),),
+        attachments=(Attachment(name=text, media_type="application/pdf", size=1),),
+    )
+    wire = composed(content, b"x")
+    message = parsed(wire)
+
+    assert_fit_for_the_wire(wire)
+    assert message.keys() == [
+        "From",
+        "To",
+        "Reply-To",
+        "Subject",
+        "Date",
+        "Message-ID",
+        "MIME-Version",
+        "X-User-Data",
+        "Content-Type",
+    ]
+    assert decoded(message["Subject"]) == cleaned(text)
+    assert decoded(message["X-User-Data"]) == cleaned(text)
+    assert parseaddr(message["From"])[1] == "forms@company.com"
+    assert parseaddr(message["Reply-To"])[1] == "jane@example.com"
+
+
+#: Any text, and often what headers are attacked with.
+hostile_text = st.text(st.characters(codec=None), max_size=120) | st.lists(
+    st.sampled_from(["=?", "?=", "=?utf-8?q?x?=", "\r", "\n", "\x85", "\u2028", "\x00", " ", "ü", "<", ">", '"', "\\"])
+    | st.text(max_size=4),
+    max_size=30,
+).map("".join)
+
+
+@given(subject=hostile_text, name=hostile_text, value=hostile_text)
+def test_headers_round_trip(subject: str, name: str, value: str) -> None:
+    """An independent parser reads the subject, the names and the extra headers that were meant."""
+    content = a_content(subject=subject, from_name=name, headers=(("X-A", value), ("X-B", "b")))
+    wire = composed(content)
+    message = parsed(wire)
+    display, address = parseaddr(str(message["From"]).replace("\r\n", ""))
+
+    assert_fit_for_the_wire(wire)
+    assert message.keys()[:2] == ["From", "To"]
+    assert message.keys()[-4:] == ["X-A", "X-B", "Content-Type", "Content-Transfer-Encoding"]
+    assert decoded(message["Subject"]) == cleaned(subject)
+    assert decoded(message["X-A"]) == cleaned(value)
+    assert decoded(display) == cleaned(name)
+    assert address == "forms@company.com"
+
+
+body_text = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=400) | st.lists(
+    st.sampled_from(["\n", ".", "--=_a_", " ", "\t", "=", "ü", "x" * 500, "From ", "漢字", "\x00", "\x0c"]), max_size=20
+).map("".join)
+
+
+@given(text=body_text, html=body_text)
+def test_bodies_round_trip(text: str, html: str) -> None:
+    """Text and html arrive as they were, with line breaks as mail has them and one at the end."""
+    wire = composed(a_content(text=text, html=html))
+    first, second = parts_of(wire)
+
+    assert_fit_for_the_wire(wire)
+    for part, meant in ((first, text), (second, html)):
+        payload = part.get_payload(decode=True)
+        assert isinstance(payload, bytes)
+        assert payload.decode("utf-8").replace("\r\n", "\n") == meant.removesuffix("\n") + "\n"
+
+
+@given(name=hostile_text, data=st.binary(max_size=300))
+def test_attachments_round_trip(name: str, data: bytes) -> None:
+    """A file arrives byte for byte under the name it was given."""
+    attachment = Attachment(name=name, media_type="application/octet-stream", size=len(data))
+    wire = composed(a_content(attachments=(attachment,)), data)
+    _, part = parts_of(wire)
+
+    assert_fit_for_the_wire(wire)
+    assert part.keys() == ["Content-Type", "Content-Transfer-Encoding", "Content-Disposition"]
+    assert part.get_payload(decode=True) == data
+    assert file_name(part) == (cleaned(name) or "attachment")
+
+
+def test_a_file_name_has_a_plain_form_beside_the_extended_one() -> None:
+    """A reader that does not know RFC 2231 still sees a name with its extension."""
+    attachment = Attachment(name="Übersicht 2026.pdf", media_type="application/pdf", size=1)
+    wire = composed(a_content(attachments=(attachment,)), b"x")
+
+    assert b'filename="_bersicht 2026.pdf"' in wire
+    assert b"filename*=UTF-8''%C3%9Cbersicht%202026.pdf" in wire
+
+
+def test_a_mail_as_attachment_is_carried_as_bytes() -> None:
+    """message/* may not be base64 (RFC 2046 section 5.2.1), so it is not called that."""
+    attachment = Attachment(name="old.eml", media_type="message/rfc822", size=1)
+
+    assert b"Content-Type: application/octet-stream\r\n" in composed(a_content(attachments=(attachment,)), b"x")
+
+
+def test_mostly_foreign_letters_go_as_base64() -> None:
+    """Text that quoted-printable would triple is carried in the shorter encoding."""
+    body = composed(a_content(text="漢字かな交じり文\n")).partition(b"\r\n\r\n")[2]
+
+    assert base64.b64decode(body).decode() == "漢字かな交じり文\r\n"
+
+
+def test_headers_are_folded() -> None:
+    """No header line is longer than 76 characters when its words allow it."""
+    head = composed(a_content(subject="word " * 100, from_name="Ü" * 200)).partition(b"\r\n\r\n")[0]
+
+    assert max(map(len, head.split(b"\r\n"))) <= 76
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "alice@example.org)bob@example.com",
+        '"a@evil x"@internal',
+        "a,b@example.com",
+        "a b@example.com",
+        "a@b@example.com",
+        "<a@example.com>",
+        "a@example.com\r\nBcc: b@example.com",
+        "a@example.com\n",
+        "a@exa\u2028mple.com",
+        "a\u3000b@example.com",
+        "a@[127.0.0.1]",
+        "=?utf-8?q?x?=@example.com",
+        "(a)b@example.com",
+        "group:a@example.com;",
+        "no-at-sign",
+        "@example.com",
+        "a@",
+        "a@" + "b" * 260,
+        "\ud800@example.com",
+        "",
+    ],
+)
+def test_an_address_that_could_be_read_two_ways_is_refused(address: str) -> None:
+    """What is not plainly one address is written nowhere."""
+    with pytest.raises(UnsafeMessage):
+        ascii_address(address)
+
+
+def test_a_domain_is_written_in_a_labels() -> None:
+    """No server needs SMTPUTF8 for the sake of a domain, and the sharp s is not taken for two (IDNA 2008)."""
+    assert ascii_address("info@straße.de") == "info@xn--strae-oqa.de"
+
+
+@pytest.mark.parametrize("name", ["Bcc", "from", "Content-Type", "X A", "X:", "", "X\r\nY", "Ü"])
+def test_our_own_headers_cannot_be_added_again(name: str) -> None:
+    """An extra header has a proper name, and not one that this house writes itself."""
+    with pytest.raises(UnsafeMessage):
+        composed(a_content(headers=((name, "x"),)))
+
+
+async def test_a_large_message_built_in_a_thread_is_the_same() -> None:
+    """Where a message is built makes no difference to it."""
+    data = bytes(300_000)
+    content = a_content(attachments=(Attachment(name="a.bin", media_type="application/pdf", size=len(data)),))
+    arguments = (ID, content, "forms@company.com", None, ACCEPTED_AT)
+
+    assert await compose_off_loop(*arguments, [data]) == compose(*arguments, [data])

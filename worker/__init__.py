@@ -1,0 +1,1 @@
+"""The worker: takes tickets, passes the gate, delivers over SMTP, and settles what came of it."""

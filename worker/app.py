@@ -1,0 +1,164 @@
+"""The worker, put together: everything concrete is chosen here."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+from mailroom.attachments import AttachmentStore
+from mailroom.logs import get_logger
+from mailroom.queue.port import Queue
+from mailroom.settings import Settings
+from mailroom.store.port import CommitUnknown, Store, StoreUnavailable
+from mailroom.store.sessions import Position
+from mailroom.tickets import TicketWriter
+from mailroom.vault import Vault
+from mailroom.watch import IntegrationWatch
+from worker.consumer import Consumer
+from worker.deliver import Desk
+from worker.pool import Pool
+from worker.probe import Probe
+from worker.retry import RetryPolicy
+from worker.session import Session
+from worker.smtp import Timeouts
+from worker.sweep import Sweep
+
+log = get_logger(__name__)
+
+#: Seconds a worker that is told to stop gives what it has begun. docker-compose's stop_grace_period is longer.
+DRAIN_SECONDS = 60.0
+
+#: Seconds between two looks for idle connections that have been kept for long enough.
+TIDY_SECONDS = 5.0
+
+#: Seconds between two tries to reach the database at the start.
+RETRY_START_SECONDS = 1.0
+
+
+class Worker:
+    """A running worker: what it can be asked, and how it stops."""
+
+    def __init__(
+        self, settings: Settings, store: Store, queue: Queue, attachments: AttachmentStore, vault: Vault
+    ) -> None:
+        hostname = socket.gethostname()
+        timeouts = Timeouts()
+        self._queue = queue
+        self._store = store
+        self.watch = IntegrationWatch(store, vault)
+        self._pool = Pool(hostname, timeouts)
+        self.session = Session(store, self._positions)
+        desk = Desk(
+            store=store,
+            attachments=attachments,
+            watch=self.watch,
+            pool=self._pool,
+            policy=RetryPolicy(settings.retry),
+            enforcement=settings.enforcement,
+            session=self.session,
+        )
+        self.consumer = Consumer(desk, queue, settings.thresholds)
+        self.tickets = TicketWriter(queue, store)
+        self.sweep = Sweep(store, queue, self.watch, self.tickets)
+        self._probe = Probe(store, queue, self.watch, self.session, hostname, timeouts)
+        self._stopping = False
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, alone: bool) -> AsyncIterator["Worker"]:
+        """Work while inside; on leaving, finish or give back everything. `alone`: no other worker can exist."""
+        await _until_reached(self._start, alone)
+        self._queue.on_nudge(self.watch.nudge)
+        tasks = [
+            asyncio.get_running_loop().create_task(_for_ever(name, work))
+            for name, work in {
+                "watch": self.watch.run,
+                "beat": self.session.run,
+                "sweep": self.sweep.run,
+                "probe": self._probe.run,
+                "consumer": self.consumer.run,
+                "tidy": self._tidy,
+            }.items()
+        ]
+        try:
+            yield self
+        finally:
+            await self._stop(tasks)
+
+    async def _start(self, alone: bool) -> None:  # noqa: FBT001 - handed through
+        await self.watch.refresh()
+        if alone:
+            await self.sweep.own_everything()
+        await self.session.open()
+        log.info("worker started", session=str(self.session.id))
+
+    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
+        self._stopping = True
+        finished = await self.consumer.stop(DRAIN_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await self._pool.aclose()
+        await self.tickets.aclose()
+        if finished:
+            await self.session.end()
+        log.info("worker stopped", session=str(self.session.id), finished=finished)
+
+    def _positions(self) -> Sequence[Position]:
+        return self.consumer.positions()
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            self._pool.close_stale(time.monotonic())
+
+    def unready(self) -> str | None:
+        """Why it cannot work at the moment; None when it can."""
+        if self._stopping:
+            return "the worker is stopping"
+        if not self.watch.is_fresh:
+            return "the database does not answer"
+        if not self.session.is_fresh():
+            return "the session's beat fails"
+        if not self._queue.connected:
+            return "the broker does not answer"
+        return None
+
+    def figures(self) -> dict[str, float]:
+        """What it has done since its start, by name."""
+        claims, settles = self.consumer.claims, self.consumer.settles
+        return {
+            "mailroom_claim_statements_total": claims.groups,
+            "mailroom_claimed_ids_total": claims.items,
+            "mailroom_settle_statements_total": settles.groups,
+            "mailroom_settled_total": settles.items,
+            "mailroom_unsettled": self.consumer.unsettled,
+            "mailroom_tickets_published_total": self.tickets.published,
+            "mailroom_tickets_dropped_total": self.tickets.dropped,
+        }
+
+
+async def _until_reached(start: Callable[[bool], Coroutine[Any, Any, None]], alone: bool) -> None:  # noqa: FBT001 - as above
+    """Start as soon as the database is there, however long that takes."""
+    while True:
+        try:
+            return await start(alone)
+        except (StoreUnavailable, CommitUnknown) as error:
+            log.warning("waiting for the database", error=str(error))
+            await asyncio.sleep(RETRY_START_SECONDS)
+
+
+async def _for_ever(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Keep one of the worker's loops going: a defect in it is logged, and it begins again."""
+    while True:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            log.warning("a loop was cancelled by nobody; it goes on", loop=name)
+        except Exception:
+            log.exception("a loop of the worker failed; it goes on", loop=name)
+        await asyncio.sleep(1)

@@ -1,0 +1,325 @@
+"""The loop: tickets in, seats, claims in groups, deliveries, settlements in groups. A delivery itself is in deliver.py."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+from mailroom.batch import Batch, FlushLost
+from mailroom.integration import CAUSE_OF, Integration, IntendedState, ReportedState
+from mailroom.logs import get_logger
+from mailroom.message import Lane
+from mailroom.outcome import Deferred, Held, Sent
+from mailroom.queue.port import Delivery, Queue, Subscription
+from mailroom.queue.ticket import MAX_IDS, Address
+from mailroom.settings import ThresholdSettings
+from mailroom.store import integrations, messages
+from mailroom.store.integrations import Blamed
+from mailroom.store.messages import Claimed, Settlement
+from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
+from mailroom.store.sessions import Position
+from worker.deliver import Desk, Tried, deliver, uncertain
+from worker.seats import Seats
+
+log = get_logger(__name__)
+
+#: How often subscriptions are held against the snapshot, in seconds.
+LOOK_SECONDS = 0.2
+
+#: Messages in one claim or settle.
+MOST_IN_GROUP = 200
+
+#: Seconds between two tries to claim or settle while the database is away.
+AGAIN_SECONDS = 1.0
+
+#: More results than this waiting to be settled, and nothing new is taken.
+MOST_UNSETTLED = 500
+
+#: By how much the number of tickets asked for at once must be off before a consumer is replaced.
+RESIZE_FACTOR = 2
+
+
+@dataclass(slots=True, eq=False)
+class Hand:
+    """A ticket in hand: acknowledged when each of its messages is claimed or found not ours."""
+
+    delivery: Delivery
+    line: "Line"
+    open_ids: int
+
+
+@dataclass(slots=True)
+class Line:
+    """One queue this worker consumes: its subscription, what is in hand, and how far it has come."""
+
+    address: Address
+    subscription: Subscription | None = None
+    prefetch: int = 0
+    in_hand: dict[Hand, None] = field(default_factory=dict)
+    acknowledged: datetime | None = None
+    ids_per_ticket: float = 1.0
+    resized_at: float = 0.0
+
+    def position(self) -> Position | None:
+        """How far we are: the oldest ticket in hand, else the last acknowledged one."""
+        address = self.address
+        if self.in_hand:
+            oldest = min(hand.delivery.ticket.written_at for hand in self.in_hand)
+            return Position(address.integration_id, address.lane, holding=True, published_at=oldest)
+        if self.acknowledged is None:
+            return None
+        return Position(address.integration_id, address.lane, holding=False, published_at=self.acknowledged)
+
+
+class Consumer:
+    """Everything this worker takes from the queues."""
+
+    def __init__(self, desk: Desk, queue: Queue, thresholds: ThresholdSettings) -> None:
+        self._desk = desk
+        self._queue = queue
+        self._thresholds = thresholds
+        self._lines: dict[Address, Line] = {}
+        self._seats: dict[UUID, Seats[tuple[Hand, UUID]]] = {}
+        self._working: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._unsettled = 0
+        #: What is being delivered, and what may have become ours by a claim whose answer was lost.
+        self._delivering: set[UUID] = set()
+        self._doubtful: set[UUID] = set()
+        self.claims: Batch[UUID, Claimed | None] = Batch(
+            self._claim, max_items=MOST_IN_GROUP, max_waiting=100_000, data_error=BadRow, flights=2
+        )
+        self.settles: Batch[Settlement, bool] = Batch(
+            self._settle, max_items=MOST_IN_GROUP, max_waiting=100_000, data_error=BadRow
+        )
+
+    @property
+    def unsettled(self) -> int:
+        """How many results wait to be recorded."""
+        return self._unsettled
+
+    # --- subscriptions ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Consume what may be consumed, for as long as the process runs."""
+        while True:
+            await self._match_subscriptions()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _match_subscriptions(self) -> None:
+        for integration_id, lane in self._desk.watch.lanes:
+            integration = self._desk.watch.get(integration_id)
+            if integration is None:
+                continue
+            self._seats_of(integration)
+            line = self._lines.setdefault(Address(lane, integration_id), Line(Address(lane, integration_id)))
+            if self._wants(line, integration):
+                await self._consume(line, integration)
+            elif line.subscription is not None:
+                await self._leave(line)
+
+    def _wants(self, line: Line, integration: Integration) -> bool:
+        if not self._desk.watch.is_fresh:
+            return line.subscription is not None
+        # Agents' mail is taken in any state: it fails visibly instead of waiting (the gate decides that).
+        return line.address.lane is Lane.AGENT or may_send(integration)
+
+    async def _consume(self, line: Line, integration: Integration) -> None:
+        wanted = tickets_to_hold(integration.max_connections, line.ids_per_ticket)
+        if line.subscription is None:
+            line.prefetch = wanted
+            line.subscription = await self._queue.subscribe(line.address, wanted, self._taker_for(line))
+            return
+        off = max(wanted, line.prefetch) / min(wanted, line.prefetch)
+        if off >= RESIZE_FACTOR and time.monotonic() - line.resized_at > 1:
+            line.prefetch, line.resized_at = wanted, time.monotonic()
+            await line.subscription.resize(wanted)
+
+    async def _leave(self, line: Line) -> None:
+        """Consume this queue no more; what is in hand goes back, and what is being delivered is finished."""
+        subscription, line.subscription = line.subscription, None
+        if subscription is not None:
+            await subscription.cancel()
+        dropped = set(line.in_hand)
+        line.in_hand.clear()
+        seats = self._seats[line.address.integration_id]
+        waiting = seats.lines[line.address.lane]
+        kept = [(hand, message_id) for hand, message_id in waiting if hand not in dropped]
+        waiting.clear()
+        waiting.extend(kept)
+
+    def _taker_for(self, line: Line) -> Callable[[Delivery], None]:
+        return lambda delivery: self._take(delivery, line)
+
+    def _take(self, delivery: Delivery, line: Line) -> None:
+        ids = delivery.ticket.ids
+        line.ids_per_ticket += 0.2 * (len(ids) - line.ids_per_ticket)
+        hand = Hand(delivery, line, len(ids))
+        line.in_hand[hand] = None
+        seats = self._seats[line.address.integration_id]
+        for message_id in ids:
+            seats.wait(line.address.lane, (hand, message_id))
+        self._seat(seats)
+
+    def _seats_of(self, integration: Integration) -> Seats[tuple[Hand, UUID]]:
+        seats = self._seats.get(integration.id)
+        if seats is None:
+            seats = self._seats[integration.id] = Seats(integration.max_connections)
+        seats.total = integration.max_connections
+        return seats
+
+    def positions(self) -> Sequence[Position]:
+        """How far this worker is in each queue."""
+        return [position for line in self._lines.values() if (position := line.position())]
+
+    # --- one message --------------------------------------------------------------------------------------------------
+
+    def _seat(self, seats: Seats[tuple[Hand, UUID]]) -> None:
+        """Let everybody begin for whom there is a seat."""
+        while not self._stopping and self._unsettled < MOST_UNSETTLED and (following := seats.next()) is not None:
+            task = asyncio.get_running_loop().create_task(self._serve(seats, *following))
+            self._working.add(task)
+            task.add_done_callback(self._working.discard)
+
+    async def _serve(self, seats: Seats[tuple[Hand, UUID]], hand: Hand, message_id: UUID) -> None:
+        """Claim one message and deliver it; whatever goes wrong concerns this message only."""
+        seated = True
+
+        def leave_seat() -> None:
+            nonlocal seated
+            if seated:
+                seated = False
+                seats.leave()
+                self._seat(seats)
+
+        try:
+            message = await self._claimed(hand, message_id)
+            if message is not None:
+                await self._deliver(message, leave_seat)
+        finally:
+            leave_seat()
+
+    async def _deliver(self, message: Claimed, leave_seat: Callable[[], None]) -> None:
+        self._delivering.add(message.id)
+        try:
+            settlement, tried = await deliver(message, self._desk, leave_seat)
+        except Exception:
+            # The one place that catches everything: a defect of ours must cost one message, not the worker. How far
+            # the attempt had come is not known, so the server may have the message.
+            log.exception("delivery failed by our own fault", message_id=str(message.id))
+            settlement, tried = uncertain(message, self._desk)
+        try:
+            await self._record(settlement, tried)
+        finally:
+            self._delivering.discard(message.id)
+
+    async def _claimed(self, hand: Hand, message_id: UUID) -> Claimed | None:
+        """The message, now ours; None when it is not, or when nobody knows: then it stands in line once more."""
+        if message_id in self._delivering:
+            await self._tick(hand)
+            return None
+        try:
+            message = await self.claims.add(message_id)
+        except (StoreUnavailable, CommitUnknown, FlushLost, BadRow) as error:
+            log.warning("claim failed", message_id=str(message_id), error=str(error))
+            if isinstance(error, CommitUnknown | FlushLost):
+                self._doubtful.add(message_id)
+            await asyncio.sleep(AGAIN_SECONDS)
+            self._again(hand, message_id)
+            return None
+        self._doubtful.discard(message_id)
+        await self._tick(hand)
+        return message
+
+    def _again(self, hand: Hand, message_id: UUID) -> None:
+        if hand in hand.line.in_hand and not self._stopping:
+            self._seats[hand.line.address.integration_id].wait(hand.line.address.lane, (hand, message_id))
+
+    async def _tick(self, hand: Hand) -> None:
+        hand.open_ids -= 1
+        if hand.open_ids == 0 and hand in hand.line.in_hand:
+            del hand.line.in_hand[hand]
+            hand.line.acknowledged = hand.delivery.ticket.written_at
+            await hand.delivery.acknowledge()
+
+    async def _record(self, settlement: Settlement, tried: Tried) -> None:
+        """Settle, however long the database is away; and tell what the attempt says about the integration."""
+        self._unsettled += 1
+        try:
+            while not await self._settled(settlement):  # noqa: ASYNC110 - what is waited for is the database
+                await asyncio.sleep(AGAIN_SECONDS)
+        finally:
+            self._unsettled -= 1
+            for seats in self._seats.values():
+                self._seat(seats)
+        await self._tell_about(tried)
+
+    async def _settled(self, settlement: Settlement) -> bool:
+        try:
+            stood = await self.settles.add(settlement)
+        except (StoreUnavailable, CommitUnknown, FlushLost) as error:
+            # Settling twice does no harm: the second time the claim does not stand any more.
+            log.warning("not settled yet", message_id=str(settlement.id), error=str(error))
+            return False
+        if not stood:
+            log.warning("result came too late", message_id=str(settlement.id), status=settlement.status)
+        return True
+
+    async def _tell_about(self, tried: Tried) -> None:
+        integration = tried.integration
+        if integration is None or isinstance(tried.outcome, Held):
+            return
+        try:
+            if isinstance(tried.outcome, Deferred) and (cause := CAUSE_OF.get(tried.outcome.blame)):
+                blamed = Blamed(
+                    integration_id=integration.id,
+                    generation=integration.generation,
+                    cause=cause,
+                    threshold=getattr(self._thresholds, tried.outcome.blame),
+                    transcript="\n".join((*tried.transcript, tried.outcome.reply.text)),
+                    who=f"worker {self._desk.session.id}",
+                )
+                if await self._desk.store.transaction(integrations.count_failure, blamed, now=datetime.now(UTC)):
+                    log.error("integration set to ERROR", integration=integration.name, cause=cause)
+                    self._desk.watch.nudge()
+                    await self._queue.nudge()
+            elif isinstance(tried.outcome, Sent) and integration.failures:
+                await self._desk.store.statement(integrations.forget_failures, integration.id, integration.generation)
+            if tried.connected and tried.ehlo_size != integration.ehlo_size:
+                await self._desk.store.statement(integrations.set_ehlo_size, integration.id, tried.ehlo_size)
+        except (StoreUnavailable, CommitUnknown, BadRow) as error:
+            log.warning("integration not told about", integration=integration.name, error=str(error))
+
+    # --- groups -------------------------------------------------------------------------------------------------------
+
+    async def _claim(self, ids: Sequence[UUID]) -> list[Claimed | None]:
+        doubtful = [message_id for message_id in ids if message_id in self._doubtful]
+        taken = await self._desk.store.statement(messages.claim, ids, self._desk.session.id, doubtful=doubtful)
+        return [taken.get(message_id) for message_id in ids]
+
+    async def _settle(self, group: Sequence[Settlement]) -> list[bool]:
+        return await self._desk.store.statement(messages.settle, group)
+
+    # --- stopping -----------------------------------------------------------------------------------------------------
+
+    async def stop(self, seconds: float) -> bool:
+        """Take nothing more, finish what was begun within so many seconds; False when something was left unfinished."""
+        self._stopping = True
+        for line in self._lines.values():
+            await self._leave(line)
+        if self._working:
+            await asyncio.wait(self._working, timeout=seconds)
+        return not self._working
+
+
+def may_send(integration: Integration) -> bool:
+    """Whether an integration's backlog is worth taking from its queues; the gate still decides on every message."""
+    return (integration.intended_state, integration.reported_state) == (IntendedState.ENABLED, ReportedState.ACTIVE)
+
+
+def tickets_to_hold(seats: int, ids_per_ticket: float) -> int:
+    """The fewest tickets that cover twice the seats, as tickets are at the moment."""
+    per_ticket = min(max(ids_per_ticket, 1.0), MAX_IDS)
+    return max(1, -int(-2 * seats // per_ticket))

@@ -1,0 +1,250 @@
+"""READ THIS FIRST. What happens to one claimed message: the gate, one attempt, and where it stands afterwards."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import assert_never
+
+from mailroom.attachments import AttachmentMissing, AttachmentStore
+from mailroom.gate import Closed, Enforcement, gate
+from mailroom.integration import Integration
+from mailroom.logs import get_logger
+from mailroom.message import Content, Status
+from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Sent, Uncertain
+from mailroom.store import messages
+from mailroom.store.content import UnreadableContent, decode_content
+from mailroom.store.messages import Attempt, Claimed, Settlement
+from mailroom.store.port import Store, StoreUnavailable
+from mailroom.watch import IntegrationWatch
+from worker.mime import UnsafeMessage, compose_off_loop
+from worker.pool import Pool
+from worker.retry import Finish, GiveUp, Hold, Retry, RetryPolicy, Step, counts_as_attempt
+from worker.session import Session
+from worker.smtp import Connection
+
+log = get_logger(__name__)
+
+#: Seconds an attempt may take from connecting to the answer to the dot. Well under the 30 minutes after which RabbitMQ
+#: takes a consumer for dead, although no ticket is held so long.
+ATTEMPT_SECONDS = 15 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What an attempt works with."""
+
+    store: Store
+    attachments: AttachmentStore
+    watch: IntegrationWatch
+    pool: Pool
+    policy: RetryPolicy
+    enforcement: Enforcement
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What one attempt came to, and on what it was made: None when nothing was tried."""
+
+    outcome: Outcome
+    integration: Integration | None = None
+    connected: bool = False
+    transcript: tuple[str, ...] = ()
+    ehlo_size: int | None = None
+
+
+async def deliver(message: Claimed, desk: Desk, leave_seat: Callable[[], None]) -> tuple[Settlement, Tried]:
+    """Try the message once and decide what becomes of it; the caller records that."""
+    started_at = datetime.now(UTC)
+    try:
+        tried = await attempt(message, desk)
+    finally:
+        leave_seat()
+    return conclude(message, tried, started_at, desk), tried
+
+
+def uncertain(message: Claimed, desk: Desk) -> tuple[Settlement, Tried]:
+    """The settlement of an attempt that ended by a defect of ours, nobody knows how far it had come."""
+    tried = Tried(Uncertain(Reply("attempt", None, "the attempt ended by a defect of Mailroom; its log says more")))
+    return conclude(message, tried, datetime.now(UTC), desk), tried
+
+
+def conclude(message: Claimed, tried: Tried, started_at: datetime, desk: Desk) -> Settlement:
+    """What becomes of the message after this attempt."""
+    ended_at = datetime.now(UTC)
+    number = message.attempts + (0 if isinstance(tried.outcome, Held) else 1)
+    blamed = message.blamed + counts_as_attempt(tried.outcome)
+    step = desk.policy.next_step(
+        tried.outcome,
+        kind=message.kind,
+        attempts_blamed=blamed,
+        attempts=max(number, 1),
+        already_uncertain=message.possible_duplicate,
+        now=ended_at,
+        expires_at=message.expires_at,
+        jitter=random.random(),  # noqa: S311 - spreads retries, decides nothing secret
+    )
+    record = None if isinstance(tried.outcome, Held) else as_record(tried.outcome, number, started_at, ended_at)
+    settlement = settlement_of(message, step, tried.outcome, ended_at)
+    settlement = replace(settlement, attempts=number, blamed=blamed, session=desk.session.id, attempt=record)
+    log.info(
+        "attempt ended",
+        message_id=str(message.id),
+        attempt=number,
+        outcome=type(tried.outcome).__name__.lower(),
+        status=settlement.status,
+        detail=settlement.reply or settlement.reason,
+    )
+    return settlement
+
+
+async def attempt(message: Claimed, desk: Desk) -> Tried:
+    """Gate, content, connection, MIME, gate again, MAIL to the final dot: whatever ends it is an outcome."""
+    if datetime.now(UTC) >= message.expires_at:
+        return Tried(Deferred(Reply("gate", None, "it waited longer than its kind may"), Blame.US))
+    await desk.watch.fresh()
+    integration = desk.watch.get(message.integration_id)
+    refusal = refused(message, integration, desk)
+    if integration is None or refusal is not None:
+        return Tried(refusal or Held("the integration does not exist"))
+    content = await content_of(message, desk)
+    if not isinstance(content, Content):
+        return Tried(content, integration)
+    wire = await wire_of(message, content, integration, desk)
+    if not isinstance(wire, bytes):
+        return Tried(wire, integration)
+    connection = await desk.pool.acquire(integration)
+    if isinstance(connection, Deferred):
+        return Tried(connection, integration)
+    return await transact(message, content.to, wire, connection, integration, desk)
+
+
+def refused(message: Claimed, integration: Integration | None, desk: Desk) -> Held | Deferred | None:
+    """What the gate says now: held, or deferred while nobody knows; None lets it pass."""
+    if integration is None:
+        return Held("the integration does not exist")
+    if not desk.watch.is_fresh:
+        return Deferred(Reply("gate", None, "the state of the integration is not known at the moment"), Blame.US)
+    verdict = gate(
+        message.kind,
+        integration.intended_state,
+        integration.reported_state,
+        integration.cause,
+        datetime.now(UTC),
+        desk.enforcement,
+    )
+    if isinstance(verdict, Closed):
+        return Held(verdict.reason)
+    if verdict.warning:
+        log.warning("sent in spite of its integration's state", message_id=str(message.id), reason=verdict.warning)
+    return None
+
+
+async def content_of(message: Claimed, desk: Desk) -> Content | Rejected | Deferred:
+    """What the message says."""
+    try:
+        body = message.body if message.body is not None else await desk.store.read(messages.body_of, message.id)
+        return decode_content(body)
+    except StoreUnavailable as error:
+        return Deferred(Reply("compose", None, str(error)), Blame.US)
+    except UnreadableContent as error:
+        return Rejected(Reply("compose", None, str(error)), Blame.US)
+
+
+async def wire_of(
+    message: Claimed, content: Content, integration: Integration, desk: Desk
+) -> bytes | Rejected | Deferred:
+    """The message as it goes over the wire."""
+    try:
+        files = [
+            file.content if file.content is not None else await desk.attachments.read(file.key or "")
+            for file in content.attachments
+        ]
+        return await compose_off_loop(
+            message.id, content, integration.from_address, integration.from_name, message.accepted_at, files
+        )
+    except UnsafeMessage as error:
+        return Rejected(Reply("compose", None, str(error)), Blame.US)
+    except (AttachmentMissing, OSError) as error:
+        # The folder may only be unmounted for the moment; where the file is really gone the message expires, visibly.
+        log.error("attachment cannot be read", message_id=str(message.id), error=str(error))
+        return Deferred(Reply("compose", None, f"an attachment cannot be read: {error}"), Blame.US)
+
+
+async def transact(
+    message: Claimed, recipient: str, wire: bytes, connection: Connection, integration: Integration, desk: Desk
+) -> Tried:
+    """One SMTP transaction on this connection, which is given back or thrown away."""
+    await desk.watch.fresh()
+    deadline = asyncio.get_running_loop().call_later(ATTEMPT_SECONDS, connection.close)
+    try:
+        outcome = await connection.send(
+            integration.from_address,
+            recipient,
+            wire,
+            before_dot=desk.session.is_fresh,
+            before_mail=lambda: refused(message, desk.watch.get(message.integration_id), desk),
+        )
+    except BaseException:
+        desk.pool.discard(connection)
+        raise
+    finally:
+        deadline.cancel()
+    desk.pool.release(connection)
+    return Tried(outcome, integration, connected=True, transcript=connection.transcript, ehlo_size=connection.ehlo_size)
+
+
+def settlement_of(message: Claimed, step: Step, outcome: Outcome, at: datetime) -> Settlement:
+    """What is written about the message, without what only the attempt knows."""
+    reply = None if isinstance(outcome, Held) else words_of(outcome.reply)
+    base = Settlement(
+        id=message.id,
+        claim=message.claim,
+        status=Status.SENT,
+        at=at,
+        attempts=message.attempts,
+        blamed=message.blamed,
+        possible_duplicate=message.possible_duplicate,
+        reply=reply,
+    )
+    match step:
+        case Finish():
+            return base
+        case Retry(again_at, possible_duplicate):
+            return replace(
+                base,
+                status=Status.DEFERRED,
+                wake_at=again_at,
+                possible_duplicate=message.possible_duplicate or possible_duplicate,
+            )
+        case Hold():
+            return replace(base, status=Status.HELD)
+        case GiveUp(status, reason):
+            doubtful = message.possible_duplicate or status is Status.UNCERTAIN
+            return replace(base, status=status, reason=reason, possible_duplicate=doubtful)
+        case _:
+            assert_never(step)
+
+
+def as_record(
+    outcome: Sent | Deferred | Rejected | Uncertain, number: int, started_at: datetime, ended_at: datetime
+) -> Attempt:
+    """The attempt as it is kept."""
+    return Attempt(
+        number=number,
+        started_at=started_at,
+        ended_at=ended_at,
+        outcome=type(outcome).__name__.lower(),
+        blame=outcome.blame if isinstance(outcome, Deferred | Rejected) else None,
+        command=outcome.reply.command,
+        code=outcome.reply.code,
+        reply=words_of(outcome.reply),
+    )
+
+
+def words_of(reply: Reply) -> str:
+    """A reply in one line: the command, the code, the server's words."""
+    parts = (f"{reply.command}:", str(reply.code) if reply.code else None, reply.enhanced, reply.text)
+    return " ".join(part for part in parts if part)

@@ -1,0 +1,424 @@
+"""MIME: a message's content as the bytes that go on the wire. Pure, and safe against whatever a client put in a field.
+
+The standard library's writer is not used: CPython 3.11.7 lets an encoded word in a subject, a name or a file name put a
+header line of its own on the wire (CVE-2024-6923), and it costs 2 ms a message. What is written here is read back by an
+independent reader and compared, name by name and value by value, with what was meant.
+"""
+
+import asyncio
+import binascii
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from urllib.parse import quote, unquote
+from uuid import UUID
+
+import idna
+import pybase64
+
+from mailroom.message import Attachment, Content
+
+#: RFC 5322 section 2.1.1: lines should be no longer than this, and must not be longer than the next.
+LINE = 76
+HARD_LINE = 998
+#: Messages above this are built in a thread; below it the hop would cost more than the work (SND-10).
+BUILT_ON_THE_LOOP = 256 * 1024
+
+#: "=?utf-8?b?" and "?=".
+_WORD_FRAME = 12
+#: Bytes in one encoded word, which must not exceed 75 characters (RFC 2047 section 2).
+_WORD_BYTES = 45
+#: Names of headers are ours and short.
+_LONGEST_NAME = 60
+#: When more than one byte in this many would be tripled by quoted-printable, base64 is shorter.
+_BASE64_ABOVE = 6
+
+_LINE_BREAKS_AND_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROLS_IN_A_BODY = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+_PRINTABLE_ASCII = re.compile(r"[\x20-\x7e]*")
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?: [A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*")
+_SPACE_TO_FOLD_AT = re.compile(r"(?<! ) (?! )")
+_TOO_LONG_A_LINE = re.compile(rf"[^\n]{{{HARD_LINE + 1}}}")
+
+#: No quotes, comments, lists, routes, spaces or controls: what is checked is byte for byte what is written (SEC-2).
+_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.\u00a1-\ud7ff\ue000-\U0010ffff]+@[A-Za-z0-9.\-]+")
+_LONGEST_ADDRESS = 254
+_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*", re.IGNORECASE)
+_SAFE_FILE_NAME = re.compile(r"[A-Za-z0-9 !#$&'()+,\-.;=@\[\]^_`{}~]+")
+_UNSAFE_IN_A_FALLBACK = re.compile(r"[^A-Za-z0-9 !#$&'()+,\-.;=@\[\]^_`{}~]")
+
+#: Headers that only this file writes; `Content.headers` may not bring them.
+_OURS = frozenset(
+    {"from", "to", "cc", "bcc", "sender", "reply-to", "return-path", "subject", "date", "message-id", "mime-version"}
+)
+
+
+class UnsafeMessage(Exception):
+    """The finished bytes do not say what was meant, or an address or name cannot be written safely. It is not sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """The value of an address header: a display name, perhaps empty, and one address."""
+
+    display: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """The value of a part's Content-Disposition."""
+
+    name: str
+
+
+Meaning = str | Mailbox | FileName
+Headers = list[tuple[str, Meaning]]
+
+
+def compose(
+    message_id: UUID,
+    content: Content,
+    from_address: str,
+    from_name: str | None,
+    accepted_at: datetime,
+    attachments: Sequence[bytes],
+) -> bytes:
+    """The whole message, 7-bit and CRLF only, the same bytes at every attempt; raises UnsafeMessage.
+
+    `attachments` are the bytes of `content.attachments`, in the same order.
+    """
+    meant = _headers(message_id, content, from_address, from_name, accepted_at)
+    body = _body(message_id, content, attachments)
+    wire = b"".join((_written(meant), *body))
+    _must_say(meant, wire, also=("Content-Type", "Content-Transfer-Encoding"))
+    return wire
+
+
+async def compose_off_loop(
+    message_id: UUID,
+    content: Content,
+    from_address: str,
+    from_name: str | None,
+    accepted_at: datetime,
+    attachments: Sequence[bytes],
+) -> bytes:
+    """As `compose`, but a large message does not stop the event loop."""
+    size = len(content.text) + len(content.html or "") + sum(map(len, attachments))
+    if size <= BUILT_ON_THE_LOOP:
+        return compose(message_id, content, from_address, from_name, accepted_at, attachments)
+    return await asyncio.to_thread(compose, message_id, content, from_address, from_name, accepted_at, attachments)
+
+
+def ascii_address(address: str) -> str:
+    """The address with its domain in A-labels (RFC 5891); raises UnsafeMessage when it is none we would write."""
+    if not address.isascii():
+        local, at, domain = address.rpartition("@")
+        try:
+            address = f"{local}{at}{idna.encode(domain, uts46=True).decode('ascii')}"
+        except idna.IDNAError as error:
+            raise UnsafeMessage("an address has a domain that no host can have") from error
+    safe = "=?" not in address and address.isprintable() and _ADDRESS.fullmatch(address) is not None
+    if not safe or len(address) > _LONGEST_ADDRESS:
+        raise UnsafeMessage("an address is not one that can be written safely")
+    return address
+
+
+# --- What is meant ---------------------------------------------------------------------------------------------------
+
+
+def _headers(
+    message_id: UUID, content: Content, from_address: str, from_name: str | None, accepted_at: datetime
+) -> Headers:
+    """Every header of the message but those that describe its body."""
+    sender = ascii_address(content.from_address or from_address)
+    display = content.from_name if content.from_name is not None else from_name
+    headers: Headers = [
+        ("From", Mailbox(_one_line(display or ""), sender)),
+        ("To", Mailbox("", ascii_address(content.to))),
+        ("Subject", _one_line(content.subject)),
+        ("Date", format_datetime(accepted_at.astimezone(UTC))),
+        ("Message-ID", f"<{message_id}@{sender.rpartition('@')[2]}>"),
+        ("MIME-Version", "1.0"),
+    ]
+    if content.reply_to:
+        headers.insert(
+            2, ("Reply-To", Mailbox(_one_line(content.reply_to_name or ""), ascii_address(content.reply_to)))
+        )
+    headers.extend((_extra_name(name), _one_line(value)) for name, value in content.headers)
+    return headers
+
+
+def _extra_name(name: str) -> str:
+    lower = name.lower()
+    known = lower in _OURS or lower.startswith("content-")
+    if known or len(name) > _LONGEST_NAME or _HEADER_NAME.fullmatch(name) is None:
+        raise UnsafeMessage(f"no header {name!r} may be added")
+    return name
+
+
+def _one_line(value: str) -> str:
+    """Line breaks and control characters become spaces, which is all they could mean in a header."""
+    if value.isascii() and value.isprintable():
+        return value.strip(" ")
+    return _whole(_LINE_BREAKS_AND_CONTROLS.sub(" ", value)).strip(" ")
+
+
+def _whole(value: str) -> str:
+    """Half a surrogate pair has no bytes in UTF-8."""
+    return _LONE_SURROGATES.sub("\ufffd", value)
+
+
+# --- Writing headers -------------------------------------------------------------------------------------------------
+
+
+def _written(headers: Headers) -> bytes:
+    return "".join([f"{name}:{_value(name, meaning)}\r\n" for name, meaning in headers]).encode("utf-8")
+
+
+def _value(name: str, meaning: Meaning) -> str:
+    """What follows the colon."""
+    match meaning:
+        case str():
+            return _text(len(name) + 1, meaning)
+        case Mailbox(display="", address=address):
+            return f" {address}"
+        case Mailbox():
+            phrase = _phrase(len(name) + 1, meaning.display)
+            used = len(phrase) - phrase.rfind("\n")
+            gap = " " if used + len(name) + len(meaning.address) + len(" <>") <= LINE else "\r\n "
+            return f"{phrase}{gap}<{meaning.address}>"
+        case FileName(name=file_name):
+            return f" attachment;\r\n {_file_name(file_name)}"
+
+
+def _text(used: int, value: str) -> str:
+    """Unstructured text (RFC 5322 section 2.2.1) that follows `used` characters on its line."""
+    if not value:
+        return ""
+    # "=?" in plain text would be read as the start of an encoded word: the way in of CVE-2024-6923.
+    if "=?" not in value and _PRINTABLE_ASCII.fullmatch(value):
+        if used + 1 + len(value) <= LINE:
+            return f" {value}"
+        folded = _folded(used, value)
+        if folded is not None:
+            return folded
+    return _encoded_words(used, value)
+
+
+def _folded(used: int, value: str) -> str | None:
+    """The text on lines broken at single spaces; None when a word is longer than any line may be."""
+    lines, line = [], ""
+    for word in _SPACE_TO_FOLD_AT.split(value):
+        if line and used + 1 + len(line) + 1 + len(word) > LINE:
+            lines.append(line)
+            line, used = word, 0
+        else:
+            line = f"{line} {word}" if line else word
+        if used + 1 + len(line) > HARD_LINE:
+            return None
+    lines.append(line)
+    return " " + "\r\n ".join(lines)
+
+
+def _encoded_words(used: int, value: str) -> str:
+    """RFC 2047: all of the value as UTF-8 in base64 words, none of them split inside a character."""
+    first = min(_WORD_BYTES, max(LINE - used - 1 - _WORD_FRAME, 16) // 4 * 3)
+    pieces = _pieces(value.encode("utf-8"), first)
+    return "\r\n".join([f" =?utf-8?b?{pybase64.b64encode_as_string(piece)}?=" for piece in pieces])
+
+
+def _pieces(data: bytes, first: int) -> Iterator[bytes]:
+    """Cut before the first byte of a character, never inside one."""
+    start, room = 0, first
+    while start < len(data):
+        end = min(start + room, len(data))
+        while end < len(data) and data[end] & 0xC0 == 0x80:  # noqa: PLR2004  # 10xxxxxx continues a character in UTF-8
+            end -= 1
+        yield data[start:end]
+        start, room = end, _WORD_BYTES
+
+
+def _phrase(used: int, display: str) -> str:
+    """A display name (RFC 5322 section 3.2.5): bare atoms, a quoted string, or encoded words."""
+    if "=?" not in display and _PRINTABLE_ASCII.fullmatch(display) and used + len(display) + len(' ""') <= LINE:
+        if _ATOMS.fullmatch(display):
+            return f" {display}"
+        escaped = display.replace("\\", "\\\\").replace('"', '\\"')
+        return f' "{escaped}"'
+    return _encoded_words(used, display)
+
+
+def _file_name(name: str) -> str:
+    """RFC 2231, after a plain ASCII form for readers that do not know it."""
+    if len(name) < LINE - len(' filename=""') and _SAFE_FILE_NAME.fullmatch(name):
+        return f'filename="{name}"'
+    fallback = _UNSAFE_IN_A_FALLBACK.sub("_", name)
+    shortened = fallback if len(fallback) <= LINE // 2 else fallback[: LINE // 4] + "_" + fallback[-LINE // 5 :]
+    return f'filename="{shortened}";\r\n ' + ";\r\n ".join(_continued(quote(name, safe="")))
+
+
+def _continued(escaped: str) -> Iterator[str]:
+    """`filename*0*=…; filename*1*=…` (RFC 2231 section 4.1), never cutting a %XX in two."""
+    room = LINE - len(" filename*00*=UTF-8'';")
+    if len(escaped) <= room:
+        yield f"filename*=UTF-8''{escaped}"
+        return
+    start, number = 0, 0
+    while start < len(escaped):
+        end = min(start + room, len(escaped))
+        cut = escaped.rfind("%", max(start, end - 2), end)
+        if end < len(escaped) and cut > start:
+            end = cut
+        charset = "" if number else "UTF-8''"
+        yield f"filename*{number}*={charset}{escaped[start:end]}"
+        start, number = end, number + 1
+
+
+# --- The body --------------------------------------------------------------------------------------------------------
+
+
+def _body(message_id: UUID, content: Content, attachments: Sequence[bytes]) -> list[bytes]:
+    """From the Content-Type on: text, or text and html as alternatives, and the attachments beside them."""
+    letter = _text_part("plain", content.text)
+    if content.html is not None:
+        html = _text_part("html", content.html)
+        letter = _multipart("alternative", message_id, [letter, html])
+    if not content.attachments:
+        return letter
+    files = [_file_part(file, data) for file, data in zip(content.attachments, attachments, strict=True)]
+    return _multipart("mixed", message_id, [letter, *files])
+
+
+def _multipart(subtype: str, message_id: UUID, parts: Sequence[list[bytes]]) -> list[bytes]:
+    """The parts between boundaries. No part can hold one: "=_" is in no line that an encoding made (RFC 2045, 6.7)."""
+    boundary = f"=_{subtype[0]}_{message_id.hex}"
+    pieces = [f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n\r\n'.encode("ascii")]
+    delimiter = f"--{boundary}\r\n".encode("ascii")
+    for part in parts:
+        pieces.append(delimiter)
+        pieces.extend(part)
+        pieces.append(b"\r\n")  # it belongs to the delimiter after it, not to the part (RFC 2046 section 5.1.1)
+    pieces.append(f"--{boundary}--\r\n".encode("ascii"))
+    return pieces
+
+
+def _text_part(subtype: str, text: str) -> list[bytes]:
+    """Text as it is where mail can carry it, else in the shorter of the two encodings. Ends with a line break."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not lines.endswith("\n"):
+        lines += "\n"
+    encoding, data = _encoded_text(lines)
+    charset = "us-ascii" if encoding == "7bit" else "utf-8"
+    head = f"Content-Type: text/{subtype}; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    return [head.encode("ascii"), data]
+
+
+def _encoded_text(lines: str) -> tuple[str, bytes]:
+    # "=_" could only begin one of our boundaries: such a text is never carried as it is.
+    if lines.isascii() and "=_" not in lines and not _CONTROLS_IN_A_BODY.search(lines):
+        if not _TOO_LONG_A_LINE.search(lines):
+            return "7bit", lines.replace("\n", "\r\n").encode("ascii")
+        return "quoted-printable", _quoted_printable(lines.encode("ascii"))
+    data = _whole(lines).encode("utf-8")
+    if (len(data) - len(lines)) * _BASE64_ABOVE > len(data):
+        return "base64", _base64(data.replace(b"\n", b"\r\n"))
+    return "quoted-printable", _quoted_printable(data)
+
+
+def _quoted_printable(data: bytes) -> bytes:
+    return binascii.b2a_qp(data, istext=True).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def _base64(data: bytes) -> bytes:
+    return pybase64.encodebytes(data).replace(b"\n", b"\r\n")
+
+
+def _file_part(file: Attachment, data: bytes) -> list[bytes]:
+    """One attachment, always in base64."""
+    meant: Headers = [("Content-Disposition", FileName(_one_line(file.name) or "attachment"))]
+    head = (
+        f"Content-Type: {_carried_as(file.media_type)}\r\nContent-Transfer-Encoding: base64\r\n".encode("ascii")
+        + _written(meant)
+        + b"\r\n"
+    )
+    _must_say(meant, head, also=("Content-Type", "Content-Transfer-Encoding"))
+    return [head, _base64(data)]
+
+
+def _carried_as(media_type: str) -> str:
+    """message/* and multipart/* may not be base64 (RFC 2046 sections 5.1 and 5.2.1): such a file is just bytes."""
+    if _MEDIA_TYPE.fullmatch(media_type) is None or len(media_type) > LINE - len("Content-Type: "):
+        raise UnsafeMessage(f"{media_type!r} is no media type")
+    composite = media_type.lower().startswith(("message/", "multipart/"))
+    return "application/octet-stream" if composite else media_type
+
+
+# --- Reading back ----------------------------------------------------------------------------------------------------
+
+_FOLD = re.compile(r"\r\n(?=[ \t])")
+_BETWEEN_WORDS = re.compile(r"(=\?[^?\s]+\?[bqBQ]\?[^?\s]*\?=)[ \t]+(?==\?[^?\s]+\?[bqBQ]\?[^?\s]*\?=)")
+_WORD = re.compile(r"=\?([^?\s]+)\?([bqBQ])\?([^?\s]*)\?=")
+_QUOTED_PAIR = re.compile(r"\\(.)")
+_CONTINUED = re.compile(r"filename\*(?:\d+\*)?=(?:UTF-8'')?([^;\s]*)")
+
+
+def _must_say(meant: Headers, wire: bytes, *, also: tuple[str, ...]) -> None:
+    """Read the header block of the bytes and compare: same names in the same order, same values, nothing more (SEC-1).
+
+    `also` are the names of the lines that describe the body: constants of this file, so only their presence is checked.
+    """
+    end = wire.find(b"\r\n\r\n")
+    block = wire[: end + 2]
+    if end < 0 or not block.count(b"\n") == block.count(b"\r") == block.count(b"\r\n"):
+        raise UnsafeMessage("the header block has a bare line break")
+    found = [line.partition(":") for line in _FOLD.sub("", block.decode("utf-8")).split("\r\n")[:-1]]
+    rest = [(name, value) for name, _, value in found if name not in also]
+    if [name for name, _ in rest] != [name for name, _ in meant]:
+        raise UnsafeMessage("the header block has other headers than were meant")
+    for (name, meaning), (_, value) in zip(meant, rest, strict=True):
+        if _read(meaning, value.strip(" ")) != meaning:
+            raise UnsafeMessage(f"the header {name} would be read differently from what was meant")
+
+
+def _read(expected: Meaning, raw: str) -> Meaning:
+    """The value of an unfolded header as a reader of mail understands it."""
+    match expected:
+        case str():
+            return _decoded(raw)
+        case Mailbox():
+            return _read_mailbox(raw)
+        case FileName():
+            continued = _CONTINUED.findall(raw)
+            plain = raw.partition('filename="')[2].partition('"')[0]
+            return FileName(unquote("".join(continued)) if continued else plain)
+
+
+def _read_mailbox(raw: str) -> Mailbox:
+    if not raw.endswith(">"):
+        return Mailbox("", raw)
+    phrase, _, address = raw[:-1].rpartition("<")
+    phrase = phrase.rstrip(" ")
+    if phrase.startswith('"') and phrase.endswith('"'):
+        return Mailbox(_decoded(_QUOTED_PAIR.sub(r"\1", phrase[1:-1])), address)
+    return Mailbox(_decoded(phrase), address)
+
+
+def _decoded(raw: str) -> str:
+    """RFC 2047: every encoded word is decoded, and white space between two of them is dropped."""
+    if "=?" not in raw:
+        return raw
+    return _WORD.sub(_decoded_word, _BETWEEN_WORDS.sub(r"\1", raw))
+
+
+def _decoded_word(word: re.Match[str]) -> str:
+    charset, encoding, text = word.groups()
+    try:
+        data = pybase64.b64decode(text) if encoding in "bB" else binascii.a2b_qp(text, header=True)
+        return data.decode(charset, "replace")
+    except (LookupError, ValueError):
+        return word.group()  # what cannot be decoded is shown as it is

@@ -1,0 +1,194 @@
+"""The sweep: finds work that has no ticket, and claims whose worker is gone. One worker at a time does it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from mailroom.integration import IntendedState, ReportedState
+from mailroom.kinds import KINDS
+from mailroom.logs import get_logger
+from mailroom.queue.port import Queue, QueueUnavailable
+from mailroom.queue.ticket import Address
+from mailroom.store import sessions, sweeping
+from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
+from mailroom.store.sessions import Position
+from mailroom.store.sweeping import Due
+from mailroom.tickets import TicketWriter
+from mailroom.watch import IntegrationWatch
+from worker.probe import end_abandoned
+
+log = get_logger(__name__)
+
+#: Seconds between two looks for what fell due or may be released.
+DUE_SECONDS = 1.0
+
+#: Seconds between two looks for lost tickets, lost claims and what has expired.
+LOST_SECONDS = 15.0
+
+#: Seconds of this process's own clock that a beat must have stood still before its session is dead.
+DEAD_AFTER_SECONDS = 30.0
+
+#: A queue that has moved past a message by so much does not hold its ticket any more.
+PASSED_BY = timedelta(seconds=60)
+
+#: In an empty queue that nobody holds a ticket of: messages younger than this may still have theirs on the way, or be
+#: about to get a tombstone.
+ON_THE_WAY = timedelta(seconds=30)
+
+#: After contact with the database was lost, lost tickets are not looked for: tombstones shall win.
+QUIET_SECONDS = 30.0
+
+#: Held messages released per integration and second, so that a new ERROR leaves little to undo.
+RELEASED_AT_ONCE = 500
+
+#: Rows of one kind of finding in one pass.
+MOST = 5000
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A beat and since when it has stood still, by our own clock."""
+
+    beat: int
+    since: float
+
+
+@dataclass(slots=True)
+class Sweep:
+    """Looks after what fell through: due, released, lost, abandoned, expired."""
+
+    store: Store
+    queue: Queue
+    watch: IntegrationWatch
+    tickets: TicketWriter
+    clock: Callable[[], float] = time.monotonic
+    _beats: dict[UUID, _Seen] = field(default_factory=dict)
+    _quiet_until: float = 0.0
+
+    async def run(self) -> None:
+        """Sweep for as long as the process runs."""
+        lost_at = self.clock() + LOST_SECONDS
+        while True:
+            await self._guarded(self.due)
+            await self._guarded(self.bury_dead)
+            if self.clock() >= lost_at:
+                await self._guarded(self.lost)
+                lost_at = self.clock() + LOST_SECONDS
+            await asyncio.sleep(DUE_SECONDS)
+
+    async def _guarded(self, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await look()
+        except (StoreUnavailable, CommitUnknown, BadRow) as error:
+            # Seen from here the database was away: beats may have stood still only because we could not look.
+            self._quiet_until = self.clock() + QUIET_SECONDS
+            self._beats.clear()
+            log.warning("sweep interrupted", error=str(error))
+        except QueueUnavailable as error:
+            log.warning("sweep interrupted", error=str(error))
+
+    async def own_everything(self) -> None:
+        """At the start of the only process there can be: every old claim is ours, and no ticket is left."""
+        now = datetime.now(UTC)
+        await self.store.transaction(sessions.declare_all_dead, at=now)
+        for due in await self.store.transaction(sweeping.recover, now=now, limit=MOST):
+            await self._ticket_alone(due)
+        for integration_id, lane in await self.store.read(sweeping.queued_lanes):
+            await self._requeue_lost(Address(lane, integration_id), before=now)
+
+    async def due(self) -> None:
+        """Ticket what fell due, and what an integration that is ACTIVE again had held."""
+        now = datetime.now(UTC)
+        await self._ticket(await self.store.transaction(sweeping.wake, now=now, limit=MOST))
+        for integration in self.watch.all.values():
+            if (integration.intended_state, integration.reported_state) == (
+                IntendedState.ENABLED,
+                ReportedState.ACTIVE,
+            ):
+                released = await self.store.transaction(
+                    sweeping.release, integration.id, now=now, limit=RELEASED_AT_ONCE
+                )
+                await self._ticket(released)
+
+    async def bury_dead(self) -> None:
+        """Declare sessions dead whose beat has stood still for long, and take their claims back."""
+        beats = await self.store.read(sessions.beats)
+        now = self.clock()
+        self._beats = {
+            session: seen if (seen := self._beats.get(session)) and seen.beat == beat else _Seen(beat, now)
+            for session, beat in beats.items()
+        }
+        for session, seen in self._beats.items():
+            if now - seen.since >= DEAD_AFTER_SECONDS and await self.store.transaction(
+                sessions.declare_dead, session, seen.beat, at=datetime.now(UTC)
+            ):
+                log.warning("session declared dead", session=str(session))
+                await self.take_back()
+
+    async def take_back(self) -> None:
+        """Treat the claims of sessions that are no more by their kind's policy."""
+        for due in await self.store.transaction(sweeping.recover, now=datetime.now(UTC), limit=MOST):
+            await self._ticket_alone(due)
+
+    async def lost(self) -> None:
+        """Look for lost tickets, lost claims, abandoned tests and expired messages."""
+        now = datetime.now(UTC)
+        await self.take_back()
+        await end_abandoned(self.store, now)
+        expired = await self.store.transaction(sweeping.expire, now=now, limit=MOST)
+        if expired:
+            log.warning("messages expired", count=expired)
+        if self.clock() >= self._quiet_until:
+            await self._look_for_lost_tickets(now)
+
+    async def _look_for_lost_tickets(self, now: datetime) -> None:
+        reached = await self.store.read(sessions.reached)
+        for integration_id, lane in await self.store.read(sweeping.queued_lanes):
+            address = Address(lane, integration_id)
+            before = lost_before(reached.get((integration_id, lane)), await self.queue.ready(address), now)
+            if before is not None:
+                await self._requeue_lost(address, before)
+
+    async def _requeue_lost(self, address: Address, before: datetime) -> None:
+        lost = await self.store.transaction(
+            sweeping.lost,
+            address.integration_id,
+            address.lane,
+            queued_before=before,
+            now=datetime.now(UTC),
+            limit=MOST,
+        )
+        if lost:
+            log.warning("tickets written anew", queue=address.queue, count=len(lost))
+        await self._ticket(lost)
+
+    async def _ticket(self, found: Sequence[Due]) -> None:
+        for due in found:
+            if due.alone:
+                await self._ticket_alone(due)
+            else:
+                self.tickets.write(_address_of(due), due.id)
+
+    async def _ticket_alone(self, due: Due) -> None:
+        await self.tickets.write_alone(_address_of(due), due.id)
+
+
+def lost_before(reached: Position | None, ready: int, now: datetime) -> datetime | None:
+    """What was queued before this has lost its ticket; None = nothing can be said.
+
+    Queues are first in, first out: one that has come to tickets of a later time does not hold an earlier one any more.
+    """
+    moments = []
+    if reached is not None:
+        moments.append(reached.published_at - PASSED_BY)
+    if ready == 0 and (reached is None or not reached.holding):
+        moments.append(now - ON_THE_WAY)
+    return max(moments, default=None)
+
+
+def _address_of(due: Due) -> Address:
+    return Address(KINDS[due.kind].lane, due.integration_id)
+

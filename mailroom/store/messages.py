@@ -206,9 +206,7 @@ def bury(tx: Connection, group: Sequence[tuple[UUID, Kind]], at: datetime) -> di
 # --- claim ------------------------------------------------------------------------------------------------------------
 
 
-def claim(
-    tx: Connection, ids: Sequence[UUID], session: UUID, *, doubtful: Sequence[UUID] = ()
-) -> dict[UUID, Claimed]:
+def claim(tx: Connection, ids: Sequence[UUID], session: UUID, *, doubtful: Sequence[UUID] = ()) -> dict[UUID, Claimed]:
     """Take for this session what is queued of these, each with its claim number raised; the rest is not ours.
 
     `doubtful` ids are those of an earlier claim of this session whose answer was lost: where it was committed, the
@@ -256,9 +254,7 @@ _READ_TAKEN = sa.text(f"""
 )  # fmt: skip
 
 
-def _claim_sqlite(
-    tx: Connection, ids: Sequence[UUID], session: UUID, doubtful: Sequence[UUID]
-) -> dict[UUID, Claimed]:
+def _claim_sqlite(tx: Connection, ids: Sequence[UUID], session: UUID, doubtful: Sequence[UUID]) -> dict[UUID, Claimed]:
     given = {"ids": _hexes(ids), "session": session.hex, "doubtful": _hexes(doubtful)}
     taken = tx.execute(_TAKE, given)
     mine = [row.id for row in taken]

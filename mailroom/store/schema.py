@@ -60,7 +60,7 @@ messages = sa.Table(
     sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
     #: The claim number it ended with; a re-driven message counts on from here.
     sa.Column("claims", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("possible_duplicate", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("possible_duplicate", sa.Boolean, nullable=False, server_default=sa.text("false")),
     sa.Column("answered", sa.SmallInteger, nullable=False, server_default="0"),
     # Room on the page for the one update at the end.
     postgresql_with={"fillfactor": "80"},
@@ -95,7 +95,7 @@ live = sa.Table(
     sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("blamed", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("crashes", sa.SmallInteger, nullable=False, server_default="0"),
-    sa.Column("possible_duplicate", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("possible_duplicate", sa.Boolean, nullable=False, server_default=sa.text("false")),
     #: When it last became queued; tells the sweep how old its ticket would be.
     sa.Column("queued_at", Instant),
     sa.Column("expires_at", Instant, nullable=False),
@@ -152,9 +152,9 @@ integrations = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     sa.Column("ehlo_size", sa.BigInteger),
     # Which lanes ever had a message: a worker consumes only queues that exist.
-    sa.Column("agent_lane", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("form_lane", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("campaign_lane", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("agent_lane", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    sa.Column("form_lane", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    sa.Column("campaign_lane", sa.Boolean, nullable=False, server_default=sa.text("false")),
 )
 
 #: A live test that a worker takes, runs and answers.
@@ -192,7 +192,7 @@ sessions = sa.Table(
     sa.Column("beat", sa.Integer, nullable=False, server_default="0"),
     #: Set when it ended by itself or was declared dead; such a session can never beat again.
     sa.Column("ended_at", Instant),
-    sa.Column("declared_dead", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("declared_dead", sa.Boolean, nullable=False, server_default=sa.text("false")),
 )
 
 #: How far each worker has come in each queue: its oldest ticket in hand, or the last one it acknowledged.

@@ -82,9 +82,9 @@ def upgrade() -> None:
         sa.Column("generation", sa.Integer(), server_default="1", nullable=False),
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
         sa.Column("ehlo_size", sa.BigInteger(), nullable=True),
-        sa.Column("agent_lane", sa.Boolean(), server_default=sa.text("0"), nullable=False),
-        sa.Column("form_lane", sa.Boolean(), server_default=sa.text("0"), nullable=False),
-        sa.Column("campaign_lane", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("agent_lane", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("form_lane", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("campaign_lane", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
     )
@@ -99,7 +99,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("blamed", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("crashes", sa.SmallInteger(), server_default="0", nullable=False),
-        sa.Column("possible_duplicate", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("possible_duplicate", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("queued_at", Instant(), nullable=True),
         sa.Column("expires_at", Instant(), nullable=False),
         sa.Column("wake_at", Instant(), nullable=True),
@@ -133,7 +133,7 @@ def upgrade() -> None:
         sa.Column("reply", sa.Text(), nullable=True),
         sa.Column("attempts", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("claims", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("possible_duplicate", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("possible_duplicate", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("answered", sa.SmallInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id"),
         postgresql_with={"fillfactor": "80"},
@@ -155,7 +155,7 @@ def upgrade() -> None:
         sa.Column("started_at", Instant(), nullable=False),
         sa.Column("beat", sa.Integer(), server_default="0", nullable=False),
         sa.Column("ended_at", Instant(), nullable=True),
-        sa.Column("declared_dead", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("declared_dead", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
@@ -183,6 +183,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("ended_at IS NULL"),
         sqlite_where=sa.text("ended_at IS NULL"),
     )
+    if op.get_bind().dialect.name == "postgresql":
+        # Bodies are mostly compressed files already: out of line, and never worth the time of a second compression.
+        op.execute("ALTER TABLE contents ALTER COLUMN body SET STORAGE EXTERNAL")
+        # Every row of `live` dies young: clean up behind it often, and little at a time.
+        op.execute(
+            "ALTER TABLE live SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, "
+            "autovacuum_vacuum_cost_delay = 0)"
+        )
 
 
 def downgrade() -> None:

@@ -1,0 +1,194 @@
+"""An office: gateways and workers in this process, on the database, broker and SMTP server a test gives them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+
+from gateway.app import Gateway
+from mailroom.attachments import AttachmentStore
+from mailroom.integration import Integration, ReportedState
+from mailroom.message import Status
+from mailroom.queue.opening import open_queue
+from mailroom.serving import serving
+from mailroom.settings import EmailOptions, RetrySettings, Settings
+from mailroom.store import integrations, messages
+from mailroom.store.integrations import NewIntegration
+from mailroom.store.messages import Attempt, Standing
+from mailroom.store.opening import migrate, open_store
+from mailroom.store.port import Store
+from mailroom.vault import Vault
+from mailroom.watch import IntegrationWatch
+from worker.app import Worker
+
+#: What every submission of these tests says unless its test says otherwise.
+FORM = {
+    "firstName": "Jane",
+    "lastName": "Doe",
+    "fromAddress": "jane@customer.test",
+    "subject": "A question",
+    "text": "Where is my parcel?",
+}
+
+MAILBOX = "support@company.test"
+
+VAULT = Vault(["a key for tests"])
+
+
+async def migrated(url: str) -> None:
+    """Give a fresh database its tables."""
+    store = open_store(url)
+    try:
+        await store.transaction(migrate)
+    finally:
+        await store.aclose()
+
+
+@dataclass(slots=True)
+class Office:
+    """Where a journey takes place."""
+
+    store: Store
+    settings: Settings
+    folder: Path
+    database_url: str
+    queue_url: str
+    session: aiohttp.ClientSession
+    addresses: list[str] = field(default_factory=list)
+    turn: int = 0
+
+    @contextlib.asynccontextmanager
+    async def gateway(self, **settings: Any) -> AsyncIterator[Gateway]:
+        """A gateway of this office, serving while inside; it has a store and a queue of its own."""
+        store, queue = open_store(self.database_url), open_queue(self.queue_url)
+        gateway = Gateway(replace(self.settings, **settings), store, queue, self.attachments, VAULT)
+        try:
+            async with gateway.running(), serving(gateway.app, "127.0.0.1:0") as address:
+                await asyncio.wait_for(gateway.watch.fresh(), 15)
+                self.addresses.append(address)
+                try:
+                    yield gateway
+                finally:
+                    self.addresses.remove(address)
+        finally:
+            await queue.aclose()
+            await store.aclose()
+
+    @contextlib.asynccontextmanager
+    async def worker(self, **settings: Any) -> AsyncIterator[Worker]:
+        """A worker of this office, working while inside; it has a store and a queue of its own."""
+        store, queue = open_store(self.database_url), open_queue(self.queue_url)
+        try:
+            worker = Worker(replace(self.settings, **settings), store, queue, self.attachments, VAULT)
+            async with worker.running(alone=False):
+                yield worker
+        finally:
+            await queue.aclose()
+            await store.aclose()
+
+    @property
+    def attachments(self) -> AttachmentStore:
+        """The one attachment store of all its processes."""
+        return AttachmentStore(self.folder / "attachments")
+
+    async def add_integration(self, port: int, name: str = "main", **changes: Any) -> None:
+        """An integration that leaves through an SMTP server on this port; its live test awaits a worker."""
+        new = NewIntegration(
+            name=name, host="127.0.0.1", port=port, security="none", from_address="forms@company.test",
+            from_name="Company", max_connections=8, default_mailbox=MAILBOX,
+        )  # fmt: skip
+        await self.store.transaction(
+            integrations.create_absent, replace(new, **changes), who="test", now=datetime.now(UTC)
+        )
+
+    async def integration(self, name: str = "main") -> Integration:
+        """An integration as it is now."""
+        watch = IntegrationWatch(self.store, VAULT)
+        await watch.refresh()
+        found = watch.named(name)
+        assert found is not None
+        return found
+
+    async def reset(self, name: str = "main") -> None:
+        """Reset the integration, as a person does."""
+        await self.store.transaction(
+            integrations.reset, name, who="test", why="a test says so", now=datetime.now(UTC)
+        )
+
+    async def active(self, name: str = "main") -> None:
+        """Return once the integration is ACTIVE, and every gateway and worker has had time to hear of it."""
+        await self.state(ReportedState.ACTIVE, name)
+        await asyncio.sleep(0.7)
+
+    async def state(self, state: ReportedState, name: str = "main", seconds: float = 20) -> None:
+        """Return once the integration is in this state."""
+        async with asyncio.timeout(seconds):
+            while (await self.integration(name)).reported_state is not state:
+                await asyncio.sleep(0.05)
+
+    async def submit(self, service: str = "support", **fields: Any) -> dict[str, Any]:
+        """Post a form to one gateway after the other; the answer's body."""
+        status, body = await self.post(service, {**FORM, **fields})
+        assert status == 200, body
+        return body
+
+    async def post(self, service: str, data: Any, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+        """Post anything; status and body of the answer."""
+        self.turn += 1
+        address = self.addresses[self.turn % len(self.addresses)]
+        url = f"http://{address}/genesys/2/email/{service}"
+        async with self.session.post(url, data=data, headers=headers) as answer:
+            return answer.status, await answer.json()
+
+    async def accepted(self, **fields: Any) -> UUID:
+        """Submit a form that is accepted; its id."""
+        body = await self.submit(**fields)
+        assert body["statusCode"] == 0, body
+        return UUID(body["interactionId"])
+
+    async def standing(self, message_id: UUID) -> Standing:
+        """Where a message stands."""
+        found = await self.store.read(messages.standing, message_id)
+        assert found is not None, f"{message_id} does not exist"
+        return found
+
+    async def attempts(self, message_id: UUID) -> list[Attempt]:
+        """Its recorded attempts."""
+        return await self.store.read(messages.attempts_of, message_id)
+
+    async def becomes(self, message_id: UUID, *statuses: Status, seconds: float = 30) -> Standing:
+        """Return once the message has one of these statuses."""
+        return await self.until(message_id, lambda found: found.status in statuses, seconds)
+
+    async def until(self, message_id: UUID, so: Callable[[Standing], bool], seconds: float = 30) -> Standing:
+        """Return once this is so of the message."""
+        found = await self.standing(message_id)
+        try:
+            async with asyncio.timeout(seconds):
+                while not so(found):
+                    await asyncio.sleep(0.05)
+                    found = await self.standing(message_id)
+        except TimeoutError:
+            raise AssertionError(f"after {seconds} s it still stands so: {found}") from None
+        return found
+
+
+@contextlib.asynccontextmanager
+async def an_office(folder: Path, database_url: str, queue_url: str, **options: Any) -> AsyncIterator[Office]:
+    """An office without gateways and workers yet; `options` are those of `[email]`."""
+    email = EmailOptions(**{"rate_limit": None, **options})
+    settings = Settings(
+        email=email, any_service=True, retry=RetrySettings(first_delay=0.5, longest_delay=2), data_dir=folder
+    )
+    store = open_store(database_url)
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+            yield Office(store, settings, folder, database_url, queue_url, session)
+    finally:
+        await store.aclose()

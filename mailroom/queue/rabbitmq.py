@@ -143,12 +143,12 @@ class RabbitQueue:
                 channel = await connection.channel()
                 try:
                     queue = await channel.declare_queue(address.queue, passive=True)
-                    return queue.declaration_result.message_count or 0
                 except ChannelNotFoundEntity:
                     return 0
                 finally:
                     with contextlib.suppress(*_BROKER_ERRORS):
                         await channel.close()
+                return queue.declaration_result.message_count or 0
         except _BROKER_ERRORS as error:
             raise QueueUnavailable(f"the broker does not answer: {_words(error)}") from error
 
@@ -236,7 +236,8 @@ class _Link:
     async def connection(self) -> AbstractConnection:
         """An open connection; raises what aio-pika raises."""
         async with self._lock:
-            if self._connection is None or self._connection.is_closed:
+            # `is_closed` tells only of our own closing; `connected` also of a broker that closed or was lost.
+            if self._connection is None or not self._connection.connected.is_set():
                 url = self._urls[self._turn % len(self._urls)]
                 self._turn += 1
                 self._connection = await aio_pika.connect(
@@ -326,7 +327,7 @@ class _RabbitSubscription:
         """The broker's own view, not the socket's: connections were seen alive whose consumers were gone."""
         if channel.is_closed:
             return False
-        underlay = await channel.get_underlay_channel()
+        underlay: Any = await channel.get_underlay_channel()
         if tag not in underlay.consumers:
             return False
         seen = await channel.declare_queue(queue, passive=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import aiohttp
@@ -14,17 +15,21 @@ import aiohttp
 from gateway.app import Gateway
 from mailroom.attachments import AttachmentStore
 from mailroom.integration import Integration, ReportedState
-from mailroom.message import Status
+from mailroom.kinds import KINDS
+from mailroom.message import Content, Kind, Status, new_message_id
 from mailroom.queue.opening import open_queue
 from mailroom.serving import serving
 from mailroom.settings import EmailOptions, RetrySettings, Settings
 from mailroom.store import integrations, messages
+from mailroom.store.content import encode_content
 from mailroom.store.integrations import NewIntegration
-from mailroom.store.messages import Attempt, Standing
+from mailroom.store.messages import Attempt, NewMessage, Standing
 from mailroom.store.opening import migrate, open_store
 from mailroom.store.port import Store
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
+from tests.fault_proxy import FaultProxy
+from tests.services import Postgres
 from worker.app import Worker
 
 #: What every submission of these tests says unless its test says otherwise.
@@ -192,3 +197,24 @@ async def an_office(folder: Path, database_url: str, queue_url: str, **options: 
             yield Office(store, settings, folder, database_url, queue_url, session)
     finally:
         await store.aclose()
+
+
+def a_row(integration_id: UUID, subject: str = "a row") -> NewMessage:
+    """A form message ready to be accepted."""
+    now = datetime.now(UTC)
+    content = Content(to=MAILBOX, subject=subject, text="Where is my parcel?", reply_to="jane@customer.test")
+    return NewMessage(
+        id=new_message_id(), kind=Kind.FORM, integration_id=integration_id, service="support", recipient=MAILBOX,
+        sender="jane@customer.test", subject=subject, accepted_at=now, expires_at=now + KINDS[Kind.FORM].expires_after,
+        body=encode_content(content),
+    )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def proxied(office: Office, postgres: Postgres) -> AsyncIterator[tuple[Office, FaultProxy]]:
+    """The same office for a process that reaches the database only through a proxy that can fail."""
+    url = urlsplit(office.database_url)
+    assert url.port is not None
+    async with FaultProxy(url.port) as proxy:
+        through = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{proxy.port}")).geturl()
+        yield replace(office, database_url=through, addresses=[]), proxy

@@ -5,6 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +21,7 @@ from mailroom.integration import Integration, ReportedState
 from mailroom.kinds import KINDS
 from mailroom.message import Content, Kind, Status, new_message_id
 from mailroom.queue.opening import open_queue
+from mailroom.queue.port import Queue
 from mailroom.serving import serving
 from mailroom.settings import EmailOptions, RetrySettings, Settings
 from mailroom.store import integrations, messages
@@ -65,13 +69,14 @@ class Office:
     database_url: str
     queue_url: str
     session: aiohttp.ClientSession
+    shared_queue: Queue | None = None
     addresses: list[str] = field(default_factory=list)
     turn: int = 0
 
     @contextlib.asynccontextmanager
     async def gateway(self, **settings: Any) -> AsyncIterator[Gateway]:
         """A gateway of this office, serving while inside; it has a store and a queue of its own."""
-        store, queue = open_store(self.database_url), open_queue(self.queue_url)
+        store, queue = self._store_and_queue()
         gateway = Gateway(replace(self.settings, **settings), store, queue, self.attachments, VAULT)
         try:
             async with gateway.running(), serving(gateway.app, "127.0.0.1:0") as address:
@@ -82,18 +87,36 @@ class Office:
                 finally:
                     self.addresses.remove(address)
         finally:
-            await queue.aclose()
-            await store.aclose()
+            await self._let_go(store, queue)
 
     @contextlib.asynccontextmanager
     async def worker(self, **settings: Any) -> AsyncIterator[Worker]:
         """A worker of this office, working while inside; it has a store and a queue of its own."""
-        store, queue = open_store(self.database_url), open_queue(self.queue_url)
+        store, queue = self._store_and_queue()
         try:
             worker = Worker(replace(self.settings, **settings), store, queue, self.attachments, VAULT)
             async with worker.running(alone=False):
                 yield worker
         finally:
+            await self._let_go(store, queue)
+
+    @contextlib.asynccontextmanager
+    async def everything(self, smtp_port: int | None, **settings: Any) -> AsyncIterator[None]:
+        """A gateway and a worker, and (with a port) an ACTIVE integration `main` that leaves through it."""
+        if smtp_port is not None:
+            await self.add_integration(smtp_port)
+        async with self.gateway(**settings), self.worker(**settings):
+            await self.active()
+            yield
+
+    def _store_and_queue(self) -> tuple[Store, Queue]:
+        """Their own where several processes can have them, else the one of this process."""
+        if self.shared_queue is not None:
+            return self.store, self.shared_queue
+        return open_store(self.database_url), open_queue(self.queue_url)
+
+    async def _let_go(self, store: Store, queue: Queue) -> None:
+        if queue is not self.shared_queue:
             await queue.aclose()
             await store.aclose()
 
@@ -122,9 +145,7 @@ class Office:
 
     async def reset(self, name: str = "main") -> None:
         """Reset the integration, as a person does."""
-        await self.store.transaction(
-            integrations.reset, name, who="test", why="a test says so", now=datetime.now(UTC)
-        )
+        await self.store.transaction(integrations.reset, name, who="test", why="a test says so", now=datetime.now(UTC))
 
     async def active(self, name: str = "main") -> None:
         """Return once the integration is ACTIVE, and every gateway and worker has had time to hear of it."""
@@ -143,7 +164,9 @@ class Office:
         assert status == 200, body
         return body
 
-    async def post(self, service: str, data: Any, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+    async def post(
+        self, service: str, data: Any, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, Any]]:
         """Post anything; status and body of the answer."""
         self.turn += 1
         address = self.addresses[self.turn % len(self.addresses)]
@@ -151,11 +174,29 @@ class Office:
         async with self.session.post(url, data=data, headers=headers) as answer:
             return answer.status, await answer.json()
 
-    async def accepted(self, **fields: Any) -> UUID:
+    async def accepted(self, service: str = "support", **fields: Any) -> UUID:
         """Submit a form that is accepted; its id."""
-        body = await self.submit(**fields)
+        return self.id_of(await self.submit(service, **fields))
+
+    def id_of(self, body: Mapping[str, Any]) -> UUID:
+        """The id in an answer."""
         assert body["statusCode"] == 0, body
         return UUID(body["interactionId"])
+
+    async def ask(self, path: str) -> tuple[int, dict[str, Any]]:
+        """GET something; status and body of the answer."""
+        async with self.session.get(f"http://{self.addresses[0]}{path}") as answer:
+            return answer.status, await answer.json()
+
+    def parsed(self, content: bytes) -> EmailMessage:
+        """A mail as an independent reader sees it."""
+        mail = message_from_bytes(content, policy=default)
+        assert isinstance(mail, EmailMessage)
+        return mail
+
+    def stored_files(self) -> list[Path]:
+        """What is in the attachment store."""
+        return sorted(path for path in (self.folder / "attachments").rglob("*") if path.is_file())
 
     async def standing(self, message_id: UUID) -> Standing:
         """Where a message stands."""
@@ -194,7 +235,8 @@ async def an_office(folder: Path, database_url: str, queue_url: str, **options: 
     store = open_store(database_url)
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
-            yield Office(store, settings, folder, database_url, queue_url, session)
+            queue = open_queue(queue_url) if queue_url == "memory:" else None
+            yield Office(store, settings, folder, database_url, queue_url, session, queue)
     finally:
         await store.aclose()
 

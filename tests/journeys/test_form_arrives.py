@@ -28,9 +28,7 @@ async def test_a_form_arrives(office: Office, smtp_sink: Sink) -> None:
         await office.active()
         message_id = await office.accepted(userData="order=17")
         standing = await office.becomes(message_id, Status.SENT)
-        async with office.session.get(
-            f"http://{office.addresses[0]}/genesys/2/email/support/{message_id}"
-        ) as answer:
+        async with office.session.get(f"http://{office.addresses[0]}/genesys/2/email/support/{message_id}") as answer:
             told = await answer.json()
 
     assert smtp_sink.recipients() == [MAILBOX]

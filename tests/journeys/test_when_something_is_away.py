@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from mailroom.message import Status
-from tests.fault_proxy import FaultProxy, Mode
+from tests.fault_proxy import Mode
 from tests.journeys.office import Office, a_row, proxied
 from tests.services import Postgres, RabbitMQ, Sink
 
@@ -55,15 +55,14 @@ async def test_the_answer_to_a_commit_is_lost(office: Office, postgres: Postgres
     """A commit whose answer is lost is found out by its tombstone: it was done, so the answer is 0 and it arrives once."""
     smtp_sink.start()
     await office.add_integration(smtp_sink.port)
-    async with proxied(office, postgres) as (far, proxy):
-        async with far.gateway(), office.worker():
-            await office.active()
-            far_away = await far.accepted()
-            await office.becomes(far_away, Status.SENT)
-            trap = proxy.lose_answer(b"INSERT 0 1\x00")
-            message_id = await far.accepted()
-            await trap.wait()
-            await office.becomes(message_id, Status.SENT)
+    async with proxied(office, postgres) as (far, proxy), far.gateway(), office.worker():
+        await office.active()
+        far_away = await far.accepted()
+        await office.becomes(far_away, Status.SENT)
+        trap = proxy.lose_answer(b"INSERT 0 1\x00")
+        message_id = await far.accepted()
+        await trap.wait()
+        await office.becomes(message_id, Status.SENT)
 
     assert smtp_sink.count() == 2
 
@@ -72,14 +71,13 @@ async def test_a_commit_is_lost_on_its_way(office: Office, postgres: Postgres, s
     """A commit that never reached the database is answered 1, and its tombstone keeps it from ever being delivered."""
     smtp_sink.start()
     await office.add_integration(smtp_sink.port)
-    async with proxied(office, postgres) as (far, proxy):
-        async with far.gateway(), office.worker():
-            await office.active()
-            trap = proxy.lose_request(ACCEPT)
-            answer = await far.submit()
-            await trap.wait()
-            message_id = await far.accepted()
-            await office.becomes(message_id, Status.SENT)
+    async with proxied(office, postgres) as (far, proxy), far.gateway(), office.worker():
+        await office.active()
+        trap = proxy.lose_request(ACCEPT)
+        answer = await far.submit()
+        await trap.wait()
+        message_id = await far.accepted()
+        await office.becomes(message_id, Status.SENT)
 
     assert answer == {"statusCode": 1}
     assert smtp_sink.count() == 1
@@ -89,19 +87,18 @@ async def test_a_tombstone_is_owed(office: Office, postgres: Postgres, smtp_sink
     """When the database stays away the answer is 1; the tombstone is written first when it is back, and nothing arrives."""
     smtp_sink.start()
     await office.add_integration(smtp_sink.port)
-    async with proxied(office, postgres) as (far, proxy):
-        async with far.gateway() as gateway, office.worker():
-            await office.active()
-            proxy.lose_request(ACCEPT, then=Mode.HOLE)
-            answer = await far.submit()
-            owed = gateway.intake.owed
-            await proxy.set_mode(Mode.OK)
-            async with asyncio.timeout(30):
-                while gateway.intake.owed:
-                    await asyncio.sleep(0.1)
-            await office.active()
-            message_id = await far.accepted()
-            await office.becomes(message_id, Status.SENT)
+    async with proxied(office, postgres) as (far, proxy), far.gateway() as gateway, office.worker():
+        await office.active()
+        proxy.lose_request(ACCEPT, then=Mode.HOLE)
+        answer = await far.submit()
+        owed = gateway.intake.owed
+        await proxy.set_mode(Mode.OK)
+        async with asyncio.timeout(30):
+            while gateway.intake.owed:
+                await asyncio.sleep(0.1)
+        await office.active()
+        message_id = await far.accepted()
+        await office.becomes(message_id, Status.SENT)
 
     assert answer == {"statusCode": 1}
     assert owed == 1

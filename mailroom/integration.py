@@ -111,3 +111,8 @@ class Integration:
     failures: int
     #: A connection test waits for a worker.
     test_waiting: bool
+
+
+def may_send(integration: Integration) -> bool:
+    """Whether an integration's backlog is worth taking up; the gate still decides on every message."""
+    return integration.intended_state is IntendedState.ENABLED and integration.reported_state is ReportedState.ACTIVE

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from mailroom.batch import Batch, FlushLost
-from mailroom.integration import CAUSE_OF, Integration, IntendedState, ReportedState
+from mailroom.integration import CAUSE_OF, Integration, may_send
 from mailroom.logs import get_logger
 from mailroom.message import Lane
 from mailroom.outcome import Deferred, Held, Sent
@@ -259,6 +259,10 @@ class Consumer:
     async def _settled(self, settlement: Settlement) -> bool:
         try:
             stood = await self.settles.add(settlement)
+        except BadRow as error:
+            # Whatever the server said that cannot be stored, what became of the message can.
+            log.error("settled without its reply", message_id=str(settlement.id), error=str(error))
+            stood = await self.settles.add(replace(settlement, reply=None, attempt=None))
         except (StoreUnavailable, CommitUnknown, FlushLost) as error:
             # Settling twice does no harm: the second time the claim does not stand any more.
             log.warning("not settled yet", message_id=str(settlement.id), error=str(error))
@@ -312,11 +316,6 @@ class Consumer:
         if self._working:
             await asyncio.wait(self._working, timeout=seconds)
         return not self._working
-
-
-def may_send(integration: Integration) -> bool:
-    """Whether an integration's backlog is worth taking from its queues; the gate still decides on every message."""
-    return (integration.intended_state, integration.reported_state) == (IntendedState.ENABLED, ReportedState.ACTIVE)
 
 
 def tickets_to_hold(seats: int, ids_per_ticket: float) -> int:

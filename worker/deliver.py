@@ -74,7 +74,7 @@ def uncertain(message: Claimed, desk: Desk) -> tuple[Settlement, Tried]:
 def conclude(message: Claimed, tried: Tried, started_at: datetime, desk: Desk) -> Settlement:
     """What becomes of the message after this attempt."""
     ended_at = datetime.now(UTC)
-    number = message.attempts + (0 if isinstance(tried.outcome, Held) else 1)
+    number = message.attempts + was_tried(tried.outcome)
     blamed = message.blamed + counts_as_attempt(tried.outcome)
     step = desk.policy.next_step(
         tried.outcome,
@@ -86,7 +86,11 @@ def conclude(message: Claimed, tried: Tried, started_at: datetime, desk: Desk) -
         expires_at=message.expires_at,
         jitter=random.random(),  # noqa: S311 - spreads retries, decides nothing secret
     )
-    record = None if isinstance(tried.outcome, Held) else as_record(tried.outcome, number, started_at, ended_at)
+    record = (
+        None
+        if isinstance(tried.outcome, Held) or not was_tried(tried.outcome)
+        else as_record(tried.outcome, number, started_at, ended_at)
+    )
     settlement = settlement_of(message, step, tried.outcome, ended_at)
     settlement = replace(settlement, attempts=number, blamed=blamed, session=desk.session.id, attempt=record)
     log.info(
@@ -242,6 +246,11 @@ def as_record(
         code=outcome.reply.code,
         reply=words_of(outcome.reply),
     )
+
+
+def was_tried(outcome: Outcome) -> bool:
+    """Whether the message got past the gate; what is stopped there costs it no attempt."""
+    return not isinstance(outcome, Held) and outcome.reply.command != "gate"
 
 
 def words_of(reply: Reply) -> str:

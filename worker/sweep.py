@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from mailroom.integration import IntendedState, ReportedState
+from mailroom.integration import may_send
 from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.queue.port import Queue, QueueUnavailable
@@ -103,15 +103,10 @@ class Sweep:
         """Ticket what fell due, and what an integration that is ACTIVE again had held."""
         now = datetime.now(UTC)
         await self._ticket(await self.store.transaction(sweeping.wake, now=now, limit=MOST))
-        for integration in self.watch.all.values():
-            if (integration.intended_state, integration.reported_state) == (
-                IntendedState.ENABLED,
-                ReportedState.ACTIVE,
-            ):
-                released = await self.store.transaction(
-                    sweeping.release, integration.id, now=now, limit=RELEASED_AT_ONCE
-                )
-                await self._ticket(released)
+        active = [one.id for one in self.watch.all.values() if may_send(one)]
+        for integration_id in await self.store.read(sweeping.with_held, active):
+            released = await self.store.transaction(sweeping.release, integration_id, now=now, limit=RELEASED_AT_ONCE)
+            await self._ticket(released)
 
     async def bury_dead(self) -> None:
         """Declare sessions dead whose beat has stood still for long, and take their claims back."""
@@ -191,4 +186,3 @@ def lost_before(reached: Position | None, ready: int, now: datetime) -> datetime
 
 def _address_of(due: Due) -> Address:
     return Address(KINDS[due.kind].lane, due.integration_id)
-

@@ -55,6 +55,16 @@ def release(tx: Connection, integration_id: UUID, *, now: datetime, limit: int) 
     return _queue(tx, held.order_by(live.c.id).limit(limit), now)
 
 
+def with_held(tx: Connection, integration_ids: Collection[UUID]) -> list[UUID]:
+    """Which of these integrations have held messages."""
+    rows = tx.execute(
+        sa.select(live.c.integration_id)
+        .where(live.c.wake_at == NEVER, live.c.integration_id.in_(integration_ids))
+        .distinct()
+    )
+    return list(rows.scalars())
+
+
 def lost(
     tx: Connection, integration_id: UUID, lane: Lane, *, queued_before: datetime, now: datetime, limit: int
 ) -> list[Due]:

@@ -1,0 +1,73 @@
+"""A process of ours: told to stop by a signal, and ended by one clear sentence when it cannot run."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from mailroom.provisioning import AttachmentsElsewhere
+from mailroom.serving import AddressTaken, serving
+from mailroom.settings import BadSettings, Settings
+from mailroom.store.sqlite import AlreadyOpen
+
+Result = TypeVar("Result")
+
+#: What stops a process at its start although nothing is broken: whoever started it must change something.
+TOLD = (BadSettings, AddressTaken, AttachmentsElsewhere, AlreadyOpen)
+
+
+class Stopped(Exception):
+    """The process was told to stop before this was done."""
+
+
+def run_process(story: Callable[[Settings], Coroutine[Any, Any, None]], settings: Callable[[], Settings]) -> int:
+    """Run until it is told to stop; 0, or 1 when it cannot run and the reason was written to stderr."""
+    try:
+        asyncio.run(story(settings()))
+    except Stopped:
+        return 0
+    except TOLD as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def stop_signal() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT; a second one changes nothing."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of the work; it is cancelled, and Stopped raised, when the process is told to stop meanwhile."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Stopped
+        return working.result()
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.wait({working, stopping})
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    app: web.Application, listen: str, variable: str, *, share_port: bool = False, shutdown_seconds: float = 30.0
+) -> AsyncIterator[str]:
+    """Serve at the address that this variable set; gives the address. AddressTaken names the variable."""
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            address = await stack.enter_async_context(
+                serving(app, listen, share_port=share_port, shutdown_seconds=shutdown_seconds)
+            )
+        except AddressTaken as error:
+            raise AddressTaken(f"{error}, in {variable}") from error
+        yield address

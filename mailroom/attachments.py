@@ -48,11 +48,7 @@ class Upload:
         os.fsync(self._file.fileno())
         self._file.close()
         self._temporary.rename(self._final)
-        folder = os.open(self._final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(self._final.parent)
 
     def discard_unless_finished(self) -> None:
         """Remove what was written when `finish` was not reached."""
@@ -79,7 +75,7 @@ class AttachmentStore:
 
     def _open(self, key: str) -> Upload:
         final = self._path(key)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(final.parent)
         temporary = final.with_suffix(".part")
         return Upload(temporary.open("xb"), temporary, final)
 
@@ -96,3 +92,20 @@ class AttachmentStore:
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / key
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder and those above it where they are missing, each known to the disk before it is used."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -107,13 +107,16 @@ class Batch(Generic[Item, Result]):
             if size > self._max_bytes:
                 break
             group.append(self._line.popleft())
+        self.groups += 1
+        self.items += len(group)
         return group
 
     async def _serve(self, group: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
-        self.groups += 1
-        self.items += len(group)
         try:
             results = await self._flush([item for item, _ in group])
+            for (_, future), result in zip(group, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
         except self._data_error as error:
             if len(group) == 1:
                 _fail(group, error)
@@ -126,10 +129,6 @@ class Batch(Generic[Item, Result]):
             _fail(group, FlushLost("the flush was cancelled"))
         except Exception as error:  # noqa: BLE001 - whatever it was belongs to the members, not to the line
             _fail(group, error)
-        else:
-            for (_, future), result in zip(group, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
 
 
 def _fail(group: Sequence[tuple[Item, "asyncio.Future[Result]"]], error: Exception) -> None:

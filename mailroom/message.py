@@ -42,6 +42,7 @@ class Status(StrEnum):
 
 #: Every move a message may make. Code, tests and the picture in docs/architecture.md read this table.
 #: `uncertain` goes back to `queued` by the kind's policy or a person; the other dead letters only by a person.
+#: A late `sent` of the claim that a dead letter ended with wins.
 MOVES: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         Status.QUEUED: frozenset({Status.SENDING, Status.EXPIRED}),
@@ -59,8 +60,8 @@ MOVES: Mapping[Status, frozenset[Status]] = MappingProxyType(
         Status.DEFERRED: frozenset({Status.QUEUED, Status.EXPIRED, Status.SENT}),
         Status.HELD: frozenset({Status.QUEUED, Status.EXPIRED}),
         Status.UNCERTAIN: frozenset({Status.QUEUED, Status.SENT}),
-        Status.FAILED: frozenset({Status.QUEUED}),
-        Status.EXPIRED: frozenset({Status.QUEUED}),
+        Status.FAILED: frozenset({Status.QUEUED, Status.SENT}),
+        Status.EXPIRED: frozenset({Status.QUEUED, Status.SENT}),
         Status.SENT: frozenset(),
         Status.REFUSED: frozenset(),
     }

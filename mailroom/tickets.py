@@ -41,6 +41,7 @@ class TicketWriter:
         #: Tickets published, and ids that were left to the sweep, since the start.
         self.published = 0
         self.dropped = 0
+        self._tries = TRIES
 
     @property
     def waiting(self) -> int:
@@ -59,7 +60,8 @@ class TicketWriter:
         await self._publish(address, (message_id,))
 
     async def aclose(self) -> None:
-        """Return when everything waiting was written, or given up."""
+        """Return when everything waiting was written, or given up: from now on at the first failure."""
+        self._tries = 1
         await self._line.aclose()
 
     async def _write(self, group: Sequence[tuple[Address, UUID]]) -> list[None]:
@@ -72,11 +74,13 @@ class TicketWriter:
         return [None] * len(group)
 
     async def _publish(self, address: Address, ids: tuple[UUID, ...]) -> None:
-        for left in reversed(range(TRIES)):
+        tried = 0
+        while True:
             try:
                 await self._queue.publish(address, Ticket(ids, datetime.now(UTC)))
             except QueueUnavailable as error:
-                if not left:
+                tried += 1
+                if tried >= self._tries:
                     self.dropped += len(ids)
                     log.warning("ticket left to the sweep", queue=address.queue, ids=len(ids), error=str(error))
                     return

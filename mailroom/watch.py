@@ -62,8 +62,8 @@ class IntegrationWatch:
         asked_at = self._clock()
         rows = await self._store.read(integrations.all_rows)
         if rows != self._rows:
-            self._rows = rows
             self._adopt(rows)
+            self._rows = rows
         self._taken_at = asked_at
         self._refreshed.set()
         self._refreshed.clear()

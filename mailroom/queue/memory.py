@@ -87,7 +87,8 @@ class _MemorySubscription:
         self._prefetch = prefetch
         self._take = take
         self._loop = asyncio.get_running_loop()
-        self._in_hand: set[_MemoryDelivery] = set()
+        #: In the order they were taken.
+        self._in_hand: dict[_MemoryDelivery, None] = {}
         self._cancelled = False
 
     def look(self) -> None:
@@ -106,8 +107,7 @@ class _MemorySubscription:
             self._cancelled = True
             if self in self._line.takers:
                 self._line.takers.remove(self)
-            back = sorted((d.ticket for d in self._in_hand), key=lambda t: t.written_at, reverse=True)
-            self._line.tickets.extendleft(back)
+            self._line.tickets.extendleft(delivery.ticket for delivery in reversed(self._in_hand))
             self._in_hand.clear()
             others = list(self._line.takers)
         for taker in others:
@@ -119,13 +119,13 @@ class _MemorySubscription:
                 if self._cancelled or not self._line.tickets or len(self._in_hand) >= self._prefetch:
                     return
                 delivery = _MemoryDelivery(self._line.tickets.popleft(), self)
-                self._in_hand.add(delivery)
+                self._in_hand[delivery] = None
             self._take(delivery)
 
     def forget(self, delivery: "_MemoryDelivery") -> None:
         """An acknowledged ticket makes room for the next."""
         with self._lock:
-            self._in_hand.discard(delivery)
+            self._in_hand.pop(delivery, None)
         self._take_some()
 
 

@@ -8,14 +8,20 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
 
 import aio_pika
 from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity, ChannelPreconditionFailed, PublishError
+from aio_pika.exceptions import (
+    CONNECTION_EXCEPTIONS,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    DeliveryError,
+    PublishError,
+)
 from yarl import URL
 
 from mailroom.logs import get_logger
@@ -83,21 +89,19 @@ class RabbitQueue:
         if time.monotonic() < self._not_before:
             raise QueueUnavailable("the broker did not answer a moment ago")
         body = encode_ticket(ticket)
+        channel: AbstractChannel | None = None
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                await self._publish_declared(address, body)
+            async with _broker(PUBLISH_SECONDS):
+                channel = await self._publishing_channel()
+                await self._publish_declared(channel, address, body)
+        except DeliveryError as error:
+            # The broker is well and says no: the queue is full. Other queues are not concerned.
+            raise QueueUnavailable(f"the broker refused the ticket: {_words(error)}") from error
         except _BROKER_ERRORS as error:
-            await self._drop_channel()
+            await self._drop_channel(channel)
             raise QueueUnavailable(f"the broker did not take the ticket: {_words(error)}") from error
-        except asyncio.CancelledError as error:
-            # A connection that dies cancels its waiters; only a cancelled task of ours is really to stop.
-            await self._drop_channel()
-            if _really_cancelled():
-                raise
-            raise QueueUnavailable("the connection to the broker died") from error
 
-    async def _publish_declared(self, address: Address, body: bytes) -> None:
-        channel = await self._publishing_channel()
+    async def _publish_declared(self, channel: AbstractChannel, address: Address, body: bytes) -> None:
         if address.queue not in self._declared:
             await _declare(channel, address.queue)
             self._declared.add(address.queue)
@@ -118,7 +122,9 @@ class RabbitQueue:
                 self._channel = channel
             return self._channel
 
-    async def _drop_channel(self) -> None:
+    async def _drop_channel(self, failed: AbstractChannel | None) -> None:
+        if self._channel is not failed:
+            return  # others failed on it too, and one of them has already begun anew
         self._not_before = time.monotonic() + BACK_OFF_SECONDS
         self._channel = None
         self._declared.clear()
@@ -137,7 +143,7 @@ class RabbitQueue:
     async def ready(self, address: Address) -> int:
         """How many tickets wait there. Raises QueueUnavailable."""
         try:
-            async with asyncio.timeout(ASK_SECONDS):
+            async with _broker(ASK_SECONDS):
                 connection = await self._publishing.connection()
                 # A channel of its own: asking for a queue that does not exist closes the channel.
                 channel = await connection.channel()
@@ -147,7 +153,8 @@ class RabbitQueue:
                     return 0
                 finally:
                     with contextlib.suppress(*_BROKER_ERRORS):
-                        await channel.close()
+                        async with _broker(1):
+                            await channel.close()
                 return queue.declaration_result.message_count or 0
         except _BROKER_ERRORS as error:
             raise QueueUnavailable(f"the broker does not answer: {_words(error)}") from error
@@ -157,7 +164,7 @@ class RabbitQueue:
     async def nudge(self) -> None:
         """Tell every process to look now; where that fails they will look soon anyway."""
         with contextlib.suppress(*_BROKER_ERRORS):
-            async with asyncio.timeout(PUBLISH_SECONDS):
+            async with _broker(PUBLISH_SECONDS):
                 channel = await self._publishing_channel()
                 exchange = await channel.get_exchange(NUDGES, ensure=False)
                 await exchange.publish(Message(b""), routing_key="", mandatory=False)
@@ -169,19 +176,22 @@ class RabbitQueue:
             self._listening = asyncio.get_running_loop().create_task(self._listen())
 
     async def _listen(self) -> None:
-        while True:
+        while not _really_cancelled():
             with contextlib.suppress(*_BROKER_ERRORS):
-                await self._listen_once()
+                async with _broker():
+                    await self._listen_once()
             await asyncio.sleep(_jittered(1.0))
 
     async def _listen_once(self) -> None:
-        connection = await self._consuming.connection()
-        channel = await connection.channel()
+        async with asyncio.timeout(ASK_SECONDS):
+            connection = await self._consuming.connection()
+            channel = await connection.channel()
         try:
-            await _declare_around(channel)
-            queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-            await queue.bind(NUDGES)
-            await queue.consume(self._nudged, no_ack=True)
+            async with asyncio.timeout(ASK_SECONDS):
+                await _declare_around(channel)
+                queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+                await queue.bind(NUDGES)
+                await queue.consume(self._nudged, no_ack=True)
             while not channel.is_closed:
                 # A process that has nothing to publish must know all the same whether it could.
                 async with asyncio.timeout(ASK_SECONDS):
@@ -189,7 +199,8 @@ class RabbitQueue:
                 await asyncio.sleep(1)
         finally:
             with contextlib.suppress(*_BROKER_ERRORS):
-                await channel.close()
+                async with _broker(1):
+                    await channel.close()
 
     async def _nudged(self, _: AbstractIncomingMessage) -> None:
         for wake in self._wakers:
@@ -200,7 +211,7 @@ class RabbitQueue:
     async def connect(self) -> None:
         """Reach the broker now and check what it has declared. Raises QueueUnavailable or WrongTopology."""
         try:
-            async with asyncio.timeout(ASK_SECONDS):
+            async with _broker(ASK_SECONDS):
                 await self._publishing_channel()
         except ChannelPreconditionFailed as error:
             raise WrongTopology(f"the broker has {UNREADABLE} or {NUDGES} with other arguments: {error}") from error
@@ -250,7 +261,7 @@ class _Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(*_BROKER_ERRORS):
-                async with asyncio.timeout(1):
+                async with _broker(1):
                     await connection.close()
 
 
@@ -284,14 +295,12 @@ class _RabbitSubscription:
         await asyncio.wait([self._task])
 
     async def _keep_consuming(self) -> None:
-        while True:
+        while not _really_cancelled():
             try:
-                await self._consume()
+                async with _broker():
+                    await self._consume()
             except _BROKER_ERRORS as error:
                 log.warning("consuming was interrupted", queue=self._address.queue, error=_words(error))
-            except asyncio.CancelledError:
-                if _really_cancelled():
-                    raise
             await asyncio.sleep(_jittered(0.5))
 
     async def _consume(self) -> None:
@@ -315,7 +324,7 @@ class _RabbitSubscription:
                         return
         finally:
             with contextlib.suppress(*_BROKER_ERRORS):
-                async with asyncio.timeout(1):
+                async with _broker(1):
                     await channel.close()
 
     async def _consume_with_prefetch(self, channel: AbstractChannel, queue: aio_pika.abc.AbstractQueue) -> str:
@@ -338,7 +347,8 @@ class _RabbitSubscription:
             ticket = decode_ticket(message.body)
         except UnreadableTicket as error:
             log.error("ticket cannot be read", queue=self._address.queue, error=str(error))
-            await message.reject(requeue=False)
+            with contextlib.suppress(*_BROKER_ERRORS):
+                await message.reject(requeue=False)
             return
         self._take(_RabbitDelivery(ticket, message))
 
@@ -355,7 +365,8 @@ class _RabbitDelivery:
     async def acknowledge(self) -> None:
         # The channel may be gone: then the broker delivers the ticket again, and its claims find nothing.
         with contextlib.suppress(*_BROKER_ERRORS):
-            await self._message.ack()
+            async with _broker(ASK_SECONDS):
+                await self._message.ack()
 
 
 async def _put(channel: AbstractChannel, queue: str, body: bytes) -> None:
@@ -395,6 +406,21 @@ def _jittered(seconds: float) -> float:
 
 def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:300] if str(error) else type(error).__name__
+
+
+@contextlib.asynccontextmanager
+async def _broker(seconds: float | None = None) -> AsyncIterator[None]:
+    """Whatever is asked of the broker: bounded in time, and a connection that dies raises ConnectionError.
+
+    aiormq cancels its waiters then; only a task that somebody else cancelled is really to stop.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except asyncio.CancelledError as error:
+        if _really_cancelled():
+            raise
+        raise ConnectionError("the connection died") from error
 
 
 def _really_cancelled() -> bool:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from mailroom.integration import Cause, IntendedState, ReportedState
 from mailroom.message import Lane
+from mailroom.store.absent import insert_absent
 from mailroom.store.schema import audit, connection_tests, facts, integrations
 
 
@@ -89,27 +90,25 @@ def all_rows(tx: Connection) -> Sequence[Any]:
 
 def create_absent(tx: Connection, new: NewIntegration, *, who: str, now: datetime) -> bool:
     """Create an integration, ENABLED and about to be tested; False when one of this name exists already."""
-    if tx.execute(sa.select(integrations.c.id).where(integrations.c.name == new.name)).one_or_none():
-        return False
     integration_id = uuid4()
-    tx.execute(
-        sa.insert(integrations).values(
-            id=integration_id,
-            name=new.name,
-            host=new.host,
-            port=new.port,
-            security=new.security,
-            username=new.username,
-            sealed_password=new.sealed_password,
-            from_address=new.from_address,
-            from_name=new.from_name,
-            default_mailbox=new.default_mailbox,
-            max_connections=new.max_connections,
-            intended_state=IntendedState.ENABLED,
-            reported_state=ReportedState.ACTIVATING,
-            since=now,
-        )
-    )
+    row = {
+        "id": integration_id,
+        "name": new.name,
+        "host": new.host,
+        "port": new.port,
+        "security": new.security,
+        "username": new.username,
+        "sealed_password": new.sealed_password,
+        "from_address": new.from_address,
+        "from_name": new.from_name,
+        "default_mailbox": new.default_mailbox,
+        "max_connections": new.max_connections,
+        "intended_state": IntendedState.ENABLED,
+        "reported_state": ReportedState.ACTIVATING,
+        "since": now,
+    }
+    if not insert_absent(tx, integrations, [row]):
+        return False
     _ask_for_test(tx, integration_id, 1, decides=True, who=who, now=now)
     _note(tx, integration_id, "created", who=who, before=None, after=ReportedState.ACTIVATING, why=None, now=now)
     return True
@@ -272,6 +271,8 @@ def test(tx: Connection, test_id: UUID) -> ConnectionTest:
 
 def take_test(tx: Connection, integration_id: UUID, session: UUID, *, now: datetime) -> ConnectionTest | None:
     """Take the oldest waiting test of an integration for this session; None when there is none or one is running."""
+    # One taker at a time, or two could each find that nothing runs.
+    tx.execute(sa.select(integrations.c.id).where(integrations.c.id == integration_id).with_for_update())
     running = tx.execute(
         sa.select(connection_tests.c.id).where(
             connection_tests.c.integration_id == integration_id,
@@ -291,8 +292,6 @@ def take_test(tx: Connection, integration_id: UUID, session: UUID, *, now: datet
         .order_by(connection_tests.c.requested_at)
         .limit(1)
     )
-    if tx.dialect.name == "postgresql":
-        oldest = oldest.with_for_update(skip_locked=True)
     row = tx.execute(
         sa.update(connection_tests)
         .where(connection_tests.c.id.in_(oldest), connection_tests.c.taken_at.is_(None))
@@ -378,8 +377,5 @@ def _note(
 
 def fact(tx: Connection, name: str, value: str) -> str:
     """The value of a fact; the given one when nobody has stated it yet."""
-    known = tx.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar_one_or_none()
-    if known is not None:
-        return str(known)
-    tx.execute(sa.insert(facts).values(name=name, value=value))
-    return value
+    insert_absent(tx, facts, [{"name": name, "value": value}])
+    return str(tx.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar_one())

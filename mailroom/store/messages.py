@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from mailroom.integration import Cause, IntendedState, ReportedState
 from mailroom.message import DEAD_LETTERS, ENDED, Kind, Status
+from mailroom.store.absent import insert_absent
 from mailroom.store.schema import EPOCH, attempts, contents, files, live, messages
 
 #: Bytes of a content that a claim still brings along; larger ones are read when they are about to be sent.
@@ -189,15 +190,11 @@ def bury(tx: Connection, group: Sequence[tuple[UUID, Kind]], at: datetime) -> di
     A tombstone takes the id. Where a message has it already, the lost commit did happen; a commit still under way is
     waited for by the unique index itself.
     """
-    rows = [
-        {"id": id_, "kind": kind, "accepted_at": at, "ended_at": at, "status": Status.REFUSED} for id_, kind in group
-    ]
-    if tx.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415 - the two dialects' inserts share a name
-    else:
-        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]  # noqa: PLC0415 - as above
-    for row in rows:
-        tx.execute(insert(messages).values(row).on_conflict_do_nothing(index_elements=["id"]))
+    insert_absent(
+        tx,
+        messages,
+        [{"id": id_, "kind": kind, "accepted_at": at, "ended_at": at, "status": Status.REFUSED} for id_, kind in group],
+    )
     ids = [id_ for id_, _ in group]
     found = tx.execute(sa.select(messages.c.id, messages.c.status).where(messages.c.id.in_(ids)))
     return {row.id: row.status != Status.REFUSED for row in found}
@@ -299,12 +296,14 @@ def body_of(tx: Connection, message_id: UUID) -> bytes:
 def settle(tx: Connection, group: Sequence[Settlement]) -> list[bool]:
     """Record what became of a group; tells of each whether its claim still stood.
 
-    A late `sent` wins as long as nobody claimed the message anew, even when its session was declared dead meanwhile.
+    A late `sent` wins as long as nobody claimed the message anew, even when its session was declared dead meanwhile
+    and the message became a dead letter for it.
     """
     if tx.dialect.name == "postgresql":
         stood = {row.id for row in tx.execute(_SETTLE, _settle_arrays(group))}
     else:
         stood = {s.id for s in group if _settle_row(tx, s)}
+    _record_overtaken(tx, [s for s in group if s.id not in stood and _stands_in_messages(s)])
     return [s.id in stood for s in group]
 
 
@@ -323,7 +322,11 @@ _SETTLE = sa.text("""
     ), told AS (
         UPDATE messages AS m SET status = g.status, ended_at = g.at, reason = g.reason, reply = g.reply,
                attempts = g.attempts, claims = g.claim, possible_duplicate = g.possible_duplicate
-        FROM given AS g JOIN ended AS e ON e.id = g.id WHERE m.id = g.id
+        FROM given AS g LEFT JOIN ended AS e ON e.id = g.id
+        WHERE m.id = g.id AND g.final
+          AND (e.id IS NOT NULL
+               OR g.status = 'sent' AND m.claims = g.claim AND m.status IN ('uncertain', 'failed', 'expired'))
+        RETURNING m.id
     ), kept AS (
         UPDATE live AS l SET status = g.status, session = NULL, wake_at = g.wake_at, attempts = g.attempts,
                blamed = g.blamed, possible_duplicate = g.possible_duplicate, queued_at = g.at
@@ -341,7 +344,7 @@ _SETTLE = sa.text("""
         )
         ON CONFLICT DO NOTHING
     )
-    SELECT id FROM ended UNION ALL SELECT id FROM kept
+    SELECT id FROM told UNION ALL SELECT id FROM kept
 """)
 
 _ATTEMPT_COLUMNS = ("number", "started_at", "ended_at", "outcome", "blame", "command", "code", "reply")
@@ -366,21 +369,44 @@ def _settle_row(tx: Connection, s: Settlement) -> bool:
     if s.status is not Status.SENT:
         mine = sa.and_(mine, live.c.status == Status.SENDING)
     if s.status in ENDED:
-        stood = tx.execute(sa.delete(live).where(mine)).rowcount == 1
-        if stood:
-            tx.execute(sa.update(messages).where(messages.c.id == s.id).values(_ending(s)))
+        it = messages.c.id == s.id
+        if tx.execute(sa.delete(live).where(mine)).rowcount != 1:
+            overruled = DEAD_LETTERS if s.status is Status.SENT else ()
+            it = sa.and_(it, messages.c.claims == s.claim, messages.c.status.in_(overruled))
+        stood = tx.execute(sa.update(messages).where(it).values(_ending(s))).rowcount == 1
     else:
         changed = {"status": s.status, "session": None, "wake_at": _wake_of(s), "attempts": s.attempts,
                    "blamed": s.blamed, "possible_duplicate": s.possible_duplicate, "queued_at": s.at}  # fmt: skip
         stood = tx.execute(sa.update(live).where(mine).values(changed)).rowcount == 1
-    if s.attempt is not None and not _stands_in_messages(s):
-        record = {name: getattr(s.attempt, name) for name in _ATTEMPT_COLUMNS}
-        tx.execute(
-            sa.insert(attempts).prefix_with("OR IGNORE").values(
-                message_id=s.id, claim=s.claim, session=s.session, **record
-            )
-        )  # fmt: skip
+    if not _stands_in_messages(s):
+        _record(tx, [s])
     return stood
+
+
+def _record_overtaken(tx: Connection, group: Sequence[Settlement]) -> None:
+    """Keep the try of a success that was overtaken by another claim; one that is only told twice stands already."""
+    if not group:
+        return
+    rows = tx.execute(
+        sa.select(messages.c.id, messages.c.claims).where(
+            messages.c.id.in_([s.id for s in group]), messages.c.status == Status.SENT
+        )
+    )
+    standing = {(row.id, row.claims) for row in rows}
+    _record(tx, [s for s in group if (s.id, s.claim) not in standing])
+
+
+def _record(tx: Connection, group: Sequence[Settlement]) -> None:
+    insert_absent(
+        tx,
+        attempts,
+        [
+            {"message_id": s.id, "claim": s.claim, "session": s.session}
+            | {name: getattr(s.attempt, name) for name in _ATTEMPT_COLUMNS}
+            for s in group
+            if s.attempt is not None
+        ],
+    )
 
 
 def _ending(s: Settlement) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """The store on PostgreSQL, through asyncpg."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 
@@ -36,7 +37,6 @@ class PostgresqlStore:
             pool_size=connections,
             max_overflow=0,
             pool_timeout=connect_timeout,
-            # Transaction poolers (pgbouncer) may hand every statement another server connection.
             connect_args={
                 "timeout": connect_timeout,
                 "command_timeout": command_timeout,
@@ -81,21 +81,44 @@ class PostgresqlStore:
         *args: Args.args,
         **kwargs: Args.kwargs,
     ) -> Result:
-        reached = False
+        reach = _Reach.NOWHERE
         try:
             # The driver's own timeouts do not cover the pool, nor what it does after a cancelled statement.
             async with asyncio.timeout(self._budget), engine.connect() as connection:
-                reached = True
-                result = await connection.run_sync(work, *args, **kwargs)
-                await connection.commit()
+                reach = _Reach.SERVER if engine is self._transactions else _Reach.COMMIT
+                result = await _hanging_up(connection, connection.run_sync(work, *args, **kwargs))
+                reach = _Reach.COMMIT
+                await _hanging_up(connection, connection.commit())
                 return result
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            raise _told(error, reached=reached) from error
+            raise _told(error, reach) from error
         except asyncio.CancelledError as error:
             # A dying connection cancels its waiters although nobody cancelled us.
             if _really_cancelled():
                 raise
-            raise _told(error, reached=reached) from error
+            raise _told(error, reach) from error
+
+
+class _Reach(Enum):
+    """How far the work had come when it failed."""
+
+    NOWHERE = auto()
+    #: In a transaction whose commit was not asked for: the server undoes it.
+    SERVER = auto()
+    COMMIT = auto()
+
+
+async def _hanging_up(connection: AsyncConnection, asked: Awaitable[Result]) -> Result:
+    """What the server answers; a connection on which it takes too long is not used again."""
+    try:
+        return await asked
+    except TimeoutError:
+        # The driver asks the server to stop, and would have the next user of this connection wait for that.
+        raw = await connection.get_raw_connection()
+        if raw.driver_connection is not None:
+            raw.driver_connection.terminate()
+        await connection.invalidate()
+        raise
 
 
 def _really_cancelled() -> bool:
@@ -103,25 +126,24 @@ def _really_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _told(error: BaseException, *, reached: bool) -> Exception:
+def _told(error: BaseException, reach: _Reach) -> Exception:
     """What an error means for whoever asked: not done, perhaps done, or never to be done."""
-    if not reached:
+    if reach is _Reach.NOWHERE:
         return StoreUnavailable(f"the database cannot be reached: {_first_line(error)}")
-    if isinstance(error, DataError | IntegrityError):
-        return BadRow(_first_line(error))
     state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
-    if state.startswith(_ABOUT_DATA):
+    if isinstance(error, DataError | IntegrityError) or state.startswith(_ABOUT_DATA) or _is_our_mistake(error):
         return BadRow(_first_line(error))
     if state and not state.startswith(_LOST):
         return StoreUnavailable(f"the database refused: {_first_line(error)}")
-    if isinstance(error, DBAPIError) and not error.connection_invalidated and _is_our_mistake(error):
-        return BadRow(_first_line(error))
-    return CommitUnknown(f"contact with the database was lost: {_first_line(error)}")
+    lost = StoreUnavailable if reach is _Reach.SERVER else CommitUnknown
+    return lost(f"contact with the database was lost: {_first_line(error)}")
 
 
-def _is_our_mistake(error: DBAPIError) -> bool:
-    """Whether the driver refused to encode a value (it then never sent anything)."""
-    return isinstance(
+def _is_our_mistake(error: BaseException) -> bool:
+    """Whether the driver refused to encode a value (it then never sent anything), or SQLAlchemy the question."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, SQLAlchemyError)
+    return not error.connection_invalidated and isinstance(
         getattr(error.orig, "__cause__", None), asyncpg.DataError | ValueError | TypeError | OverflowError
     )
 
@@ -139,4 +161,6 @@ def _refuse_closed(dbapi_connection: Any, record: Any, proxy: Any) -> None:
 
 def _driver_url(url: str) -> sa.URL:
     parsed = sa.make_url(url)
-    return parsed.set(drivername="postgresql+asyncpg")
+    # libpq's name for it, which every other program takes; asyncpg has the same values under another name.
+    query = {"ssl" if name == "sslmode" else name: value for name, value in parsed.query.items()}
+    return parsed.set(drivername="postgresql+asyncpg", query=query)

@@ -73,8 +73,10 @@ def declare_dead(tx: Connection, session: UUID, seen_beat: int, *, at: datetime)
         .where(sessions.c.id == session, sessions.c.beat == seen_beat, sessions.c.ended_at.is_(None))
         .values(ended_at=at, declared_dead=True)
     )
+    if dead.rowcount != 1:
+        return False
     tx.execute(sa.delete(positions).where(positions.c.session == session))
-    return dead.rowcount == 1
+    return True
 
 
 def declare_all_dead(tx: Connection, *, at: datetime) -> None:

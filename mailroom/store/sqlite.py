@@ -79,8 +79,12 @@ class SqliteStore:
                 return work(connection, *args, **kwargs)
 
         try:
+            running = asyncio.get_running_loop().run_in_executor(executor, in_thread)
+        except RuntimeError as error:
+            raise StoreUnavailable("the database is closed") from error
+        try:
             # Shielded: work that has begun is finished, whoever waits for it.
-            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(executor, in_thread))
+            return await asyncio.shield(running)
         except (DataError, IntegrityError) as error:
             raise BadRow(_first_line(error)) from error
         except (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError) as error:

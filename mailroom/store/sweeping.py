@@ -89,9 +89,11 @@ def queued_lanes(tx: Connection) -> set[tuple[UUID, Lane]]:
 def _queue(tx: Connection, chosen: sa.Select[tuple[UUID]], now: datetime) -> list[Due]:
     if tx.dialect.name == "postgresql":
         chosen = chosen.with_for_update(skip_locked=True)
+    # As a table expression it runs once: inside IN a nested loop may run it, limit and all, for every row.
+    once = chosen.cte("chosen")
     rows = tx.execute(
         sa.update(live)
-        .where(live.c.id.in_(chosen))
+        .where(live.c.id.in_(sa.select(once.c.id)))
         .values(status=Status.QUEUED, queued_at=now, wake_at=None)
         .returning(live.c.id, live.c.kind, live.c.integration_id, live.c.crashes)
     )

@@ -55,7 +55,7 @@ async def test_the_sample_request_arrives_byte_for_byte(office: Office) -> None:
     assert (status, body["statusCode"]) == (200, 0)
     assert [(part.get_filename(), part.get_payload(decode=True)) for part in mail.iter_attachments()] == files
     assert mail["Reply-To"] == "Jane Doe <jane@customer.test>"
-    assert mail["From"] == '"Jane Doe via Company" <forms@company.test>'
+    assert mail["From"] == "Jane Doe via Company <forms@company.test>"
     assert mail["To"] == MAILBOX
     assert mail.get_all("X-Mailroom-User-Data") == ["order=17=a", "channel=web"]
     text = mail.get_body()

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import aio_pika
 import aiohttp
 
 from gateway.app import Gateway
@@ -34,6 +35,7 @@ from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
 from tests.fault_proxy import FaultProxy
 from tests.services import Postgres
+from tests.smtp_server import Received
 from worker.app import Worker
 
 #: What every submission of these tests says unless its test says otherwise.
@@ -193,6 +195,17 @@ class Office:
         mail = message_from_bytes(content, policy=default)
         assert isinstance(mail, EmailMessage)
         return mail
+
+    def copies(self, received: Iterable[Received], message_id: UUID) -> int:
+        """How often a message's final dot came."""
+        return sum(self.parsed(one.content)["Message-ID"].startswith(f"<{message_id}@") for one in received)
+
+    async def delete_queue(self, name: str) -> None:
+        """Take a queue with all its tickets from the broker."""
+        connection = await aio_pika.connect(self.queue_url)
+        async with connection:
+            channel = await connection.channel()
+            await channel.queue_delete(name)
 
     def stored_files(self) -> list[Path]:
         """What is in the attachment store."""

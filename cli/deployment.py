@@ -1,0 +1,85 @@
+"""`mailroom gateway`, `mailroom worker`, `mailroom migrate`: the processes of a deployment."""
+
+import asyncio
+import time
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from cli.commands import Complained, run
+from cli.printing import lines
+from gateway.__main__ import serve
+from mailroom.logs import LogStyle, configure_logs, get_logger
+from mailroom.settings import BadSettings
+from mailroom.settings_file import from_environment
+from mailroom.store.opening import migrate as migrate_tables
+from mailroom.store.opening import open_store
+from mailroom.store.port import CommitUnknown, StoreUnavailable
+from worker.__main__ import main as work
+
+log = get_logger(__name__)
+
+#: Seconds a migration waits for a database that is only just starting, and between two looks.
+DATABASE_SECONDS = 60.0
+LOOK_SECONDS = 1.0
+
+
+def gateway(
+    *,
+    processes: Annotated[
+        int, Parameter(help="How many processes share the port; one a core.", validator=Number(gte=1, lte=256))
+    ] = 1,
+) -> int:
+    """Take submissions in over HTTP at MAILROOM_LISTEN.
+
+    Needs PostgreSQL, RabbitMQ and MAILROOM_SECRET_KEY, and waits for the first two and for `mailroom migrate`.
+    /healthz and /readyz are served there too; with /metrics (of the first process) at MAILROOM_ADMIN_LISTEN.
+    SIGTERM: stops being ready, accepts for 3 more seconds, finishes what it began, and exits with 0.
+    """
+    return serve(processes)
+
+
+def worker() -> int:
+    """Deliver what was accepted. Start as many as wanted, on as many machines.
+
+    Needs PostgreSQL, RabbitMQ and MAILROOM_SECRET_KEY, and waits for the first two and for `mailroom migrate`.
+    Serves /healthz, /readyz and /metrics at MAILROOM_HEALTH_LISTEN.
+    SIGTERM: takes nothing more, finishes what it began within 60 seconds or gives it back, and exits with 0.
+    """
+    return work()
+
+
+def migrate() -> int:
+    """Bring the database's tables up to this version; run it once for each version, before the processes.
+
+    Waits up to 60 seconds for the database. `mailroom up` does this for its own database by itself.
+    """
+    configure_logs(LogStyle.CONSOLE)
+    try:
+        run(_migrate())
+    except Complained as told:
+        return told.code
+    lines(["The tables are those of this version."])
+    return 0
+
+
+async def _migrate() -> None:
+    settings = from_environment()
+    if settings.database_url.startswith("sqlite:"):
+        raise BadSettings(
+            ["MAILROOM_DATABASE_URL: is sqlite:, which `mailroom up` migrates by itself; set it to postgresql://…"]
+        )
+    store = open_store(settings.database_url, connections=1)
+    deadline = time.monotonic() + DATABASE_SECONDS
+    try:
+        while True:
+            try:
+                return await store.transaction(migrate_tables)
+            except (StoreUnavailable, CommitUnknown) as error:
+                if time.monotonic() >= deadline:
+                    raise
+                log.warning("waiting for the database", error=str(error))
+            await asyncio.sleep(LOOK_SECONDS)
+    finally:
+        await store.aclose()

@@ -1,0 +1,71 @@
+"""`mailroom mailbox`: the development mailbox alone."""
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+from aiohttp import web
+from cyclopts import Parameter
+
+from cli.commands import Complained, run
+from cli.mailbox.letters import Letters
+from cli.mailbox.pages import add_routes
+from cli.mailbox.smtp import SmtpServer, serve_smtp
+from cli.printing import lines
+from mailroom.logs import LogLevel, LogStyle, configure_logs
+from mailroom.process import listening, stop_signal
+from mailroom.serving import AddressTaken
+from mailroom.settings_file import from_environment
+
+SMTP_DEFAULT = "127.0.0.1:8025"
+
+
+def mailbox(
+    *,
+    smtp: Annotated[str, Parameter(help="Where to take mail in, host:port.")] = SMTP_DEFAULT,
+    pages: Annotated[
+        str | None, Parameter(help="Where to show it, host:port. Without it: MAILROOM_ADMIN_LISTEN.")
+    ] = None,
+    folder: Annotated[
+        Path | None, Parameter(help="Where to keep it. Without it: the folder mailbox in MAILROOM_DATA_DIR.")
+    ] = None,
+) -> int:
+    """Run the development mailbox alone: a real SMTP server that keeps what it gets, and shows it in a browser.
+
+    For tests and development: it lets anybody in and delivers nothing. Mail to reply-550@… or reply-451@… is refused
+    with that code, reply-451-data@… after the final dot, and hang-up@… loses the connection there.
+    """
+    configure_logs(LogStyle.CONSOLE, LogLevel.WARNING)
+    try:
+        run(_mailbox(smtp, pages, folder))
+    except Complained as told:
+        return told.code
+    return 0
+
+
+async def _mailbox(smtp: str, pages: str | None, folder: Path | None) -> None:
+    settings = from_environment()
+    stop = stop_signal()
+    app = web.Application()
+    letters = Letters(folder or settings.data_dir / "mailbox")
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(await take_mail(letters, smtp))
+        host = smtp.rpartition(":")[0]
+        add_routes(app, letters, smtp_address=f"{host}:{server.port}")
+        where = pages or settings.admin_listen
+        variable = "--pages" if pages else "MAILROOM_ADMIN_LISTEN"
+        address = await stack.enter_async_context(listening(app, where, variable, shutdown_seconds=3.0))
+        lines([f"Taking mail at {host}:{server.port}, showing it at http://{address}/"])
+        await stop.wait()
+
+
+async def take_mail(letters: Letters, listen: str) -> SmtpServer:
+    """A listening SMTP server; raises AddressTaken."""
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit():
+        raise AddressTaken(f"{listen!r} is no place to listen at; write an address and a port, like {SMTP_DEFAULT}")
+    try:
+        return await serve_smtp(letters, host.strip("[]"), int(port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AddressTaken(f"cannot take mail at {listen}: {reason}; choose another address with --smtp") from error

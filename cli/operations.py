@@ -1,0 +1,279 @@
+"""What an operator can ask for, as data: the same functions whether the command runs them or `mailroom up` does."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from mailroom.integration import IN_PLAIN_WORDS, Cause
+from mailroom.kinds import KINDS
+from mailroom.message import DEAD_LETTERS, Status
+from mailroom.queue.port import Queue
+from mailroom.queue.ticket import Address
+from mailroom.store import integrations, messages, sweeping
+from mailroom.store.integrations import ConnectionTest, UnknownIntegration
+from mailroom.store.messages import NotADeadLetter, Standing
+from mailroom.store.port import Store
+from mailroom.tickets import TicketWriter
+
+#: Seconds a live test may wait for a worker and its answer.
+PATIENCE_SECONDS = 60.0
+
+#: Seconds between two looks at a live test.
+LOOK_SECONDS = 0.2
+
+
+class UnknownMessage(Exception):
+    """No message has this id."""
+
+
+class UnknownStatus(Exception):
+    """Messages have no such status."""
+
+
+class NoWorker(Exception):
+    """Nobody took the live test."""
+
+
+class NoAnswerYet(Exception):
+    """A worker took the live test, and the server has not answered it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """Who asks, and what there is to ask."""
+
+    store: Store
+    queue: Queue
+    who: str
+    patience: float = PATIENCE_SECONDS
+
+
+async def list_integrations(operator: Operator) -> list[dict[str, Any]]:
+    """Every integration with its state."""
+    return [_integration(row) for row in await operator.store.read(integrations.all_rows)]
+
+
+async def show_integration(operator: Operator, name: str) -> dict[str, Any]:
+    """One integration: configuration, state, last transcript, unfinished messages, history."""
+    row = await _row(operator, name)
+    history = await operator.store.read(integrations.history, row.id)
+    counts = await operator.store.read(sweeping.counts)
+    return _integration(row) | {
+        "id": row.id,
+        "username": row.username,
+        "has_password": row.sealed_password is not None,
+        "from": row.from_address,
+        "from_name": row.from_name,
+        "mailbox": row.default_mailbox,
+        "max_connections": row.max_connections,
+        "size_limit": row.ehlo_size,
+        "generation": row.generation,
+        "failures": row.failures,
+        "unfinished": {status: count for (integration, status), count in counts.items() if integration == row.id},
+        "transcript": _lines(row.transcript),
+        "history": [
+            {"at": entry.at, "who": entry.who, "action": entry.action, "from": entry.before, "to": entry.after,
+             "why": entry.why}
+            for entry in history
+        ],
+    }  # fmt: skip
+
+
+async def try_integration(operator: Operator, name: str) -> dict[str, Any]:
+    """Let a worker log in at the server now; the state stays as it is."""
+    test_id = await operator.store.transaction(integrations.request_test, name, who=operator.who, now=datetime.now(UTC))
+    await operator.queue.nudge()
+    test = await _answered(operator, test_id, "The integration stays as it is.")
+    return await _tested(operator, name, test)
+
+
+async def reset_integration(operator: Operator, name: str, why: str | None) -> dict[str, Any]:
+    """Enable it again, by way of a live test that decides."""
+    test_id = await operator.store.transaction(
+        integrations.reset, name, who=operator.who, why=why, now=datetime.now(UTC)
+    )
+    await operator.queue.nudge()
+    test = await _answered(operator, test_id, f"{name} is ACTIVATING until a worker has run its live test.")
+    return await _tested(operator, name, test)
+
+
+async def disable_integration(operator: Operator, name: str, why: str | None) -> dict[str, Any]:
+    """Send nothing through it any more until it is reset."""
+    await operator.store.transaction(integrations.disable, name, who=operator.who, why=why, now=datetime.now(UTC))
+    await operator.queue.nudge()
+    return _integration(await _row(operator, name))
+
+
+async def list_messages(
+    operator: Operator, status: str | None, integration: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """The newest messages first."""
+    if status is not None and status not in set(Status):
+        raise UnknownStatus(f"there is no status {status!r}; there are: {', '.join(Status)}")
+    integration_id = (await _row(operator, integration)).id if integration is not None else None
+    found = await operator.store.read(
+        messages.standings,
+        status=Status(status) if status is not None else None,
+        integration_id=integration_id,
+        limit=limit,
+    )
+    names = await _names(operator)
+    return [_message(standing, names) for standing in found]
+
+
+async def show_message(operator: Operator, message_id: str) -> dict[str, Any]:
+    """One message with every recorded attempt; never what it says."""
+    standing = await _known(operator, message_id)
+    attempts = await operator.store.read(messages.attempts_of, standing.id)
+    return _message(standing, await _names(operator)) | {"attempts": attempts}
+
+
+async def redrive_message(operator: Operator, message_id: str) -> dict[str, Any]:
+    """Give a dead letter fresh attempts and the time its kind is entitled to."""
+    standing = await _known(operator, message_id)
+    rules, now = KINDS[standing.kind], datetime.now(UTC)
+    try:
+        integration_id, _ = await operator.store.transaction(
+            messages.redrive, standing.id, at=now, expires_at=now + rules.expires_after
+        )
+    except NotADeadLetter as error:
+        raise NotADeadLetter(f"{standing.id} cannot be re-driven: {_why_not(standing)}") from error
+    tickets = TicketWriter(operator.queue, operator.store)
+    await tickets.write_alone(Address(rules.lane, integration_id), standing.id)
+    await tickets.aclose()
+    return await show_message(operator, message_id)
+
+
+#: What can be asked, by the name it has on the socket of `mailroom up`.
+OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
+    {
+        "integrations.list": list_integrations,
+        "integrations.show": show_integration,
+        "integrations.test": try_integration,
+        "integrations.reset": reset_integration,
+        "integrations.disable": disable_integration,
+        "messages.list": list_messages,
+        "messages.show": show_message,
+        "messages.redrive": redrive_message,
+    }
+)
+
+#: Those that change nothing and need nobody: they can be asked of a database that no process has open.
+LOOKS = frozenset({"integrations.list", "integrations.show", "messages.list", "messages.show"})
+
+
+async def perform(operator: Operator, operation: str, args: Mapping[str, Any]) -> Any:
+    """Do it; the result is made of what JSON has."""
+    return msgspec.to_builtins(await OPERATIONS[operation](operator, **args))
+
+
+# --- what things look like --------------------------------------------------------------------------------------------
+
+
+def _integration(row: Any) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "host": row.host,
+        "port": row.port,
+        "security": row.security,
+        "intended_state": row.intended_state,
+        "reported_state": row.reported_state,
+        "cause": row.cause,
+        "cause_in_words": _in_words(row.cause),
+        "since": row.since,
+    }
+
+
+def _message(standing: Standing, names: Mapping[UUID | None, str]) -> dict[str, Any]:
+    return {
+        "id": standing.id,
+        "kind": standing.kind,
+        "service": standing.service,
+        "integration": names.get(standing.integration_id),
+        "status": standing.status,
+        "recipient": standing.recipient,
+        "sender": standing.sender,
+        "subject": standing.subject,
+        "size": standing.size,
+        "accepted_at": standing.accepted_at,
+        "due": standing.due,
+        "ended_at": standing.ended_at,
+        "reason": standing.reason,
+        "reply": standing.reply,
+        "tries": standing.attempts,
+        "possible_duplicate": standing.possible_duplicate,
+    }
+
+
+def _lines(transcript: str | None) -> list[str]:
+    return transcript.splitlines() if transcript else []
+
+
+def _in_words(cause: str | None) -> str | None:
+    return IN_PLAIN_WORDS[Cause(cause)] if cause else None
+
+
+def _why_not(standing: Standing) -> str:
+    if standing.status in DEAD_LETTERS:
+        return f"it is {standing.status}, and its client was told so; send it again as a new message"
+    return f"it is {standing.status}, and only {', '.join(sorted(DEAD_LETTERS))} messages are dead letters"
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+async def _row(operator: Operator, name: str) -> Any:
+    rows = {row.name: row for row in await operator.store.read(integrations.all_rows)}
+    if name not in rows:
+        raise UnknownIntegration(f"there is no integration {name!r}; there are: {', '.join(rows) or 'none'}")
+    return rows[name]
+
+
+async def _names(operator: Operator) -> dict[UUID | None, str]:
+    return {row.id: row.name for row in await operator.store.read(integrations.all_rows)}
+
+
+async def _known(operator: Operator, message_id: str) -> Standing:
+    try:
+        standing = await operator.store.read(messages.standing, UUID(message_id))
+    except ValueError:
+        standing = None
+    if standing is None:
+        raise UnknownMessage(f"there is no message {message_id!r}; `mailroom messages list` shows the newest")
+    return standing
+
+
+async def _answered(operator: Operator, test_id: UUID, meanwhile: str) -> ConnectionTest:
+    """The test once it has ended."""
+    deadline = time.monotonic() + operator.patience
+    while True:
+        test = await operator.store.read(integrations.test, test_id)
+        if test.ended_at is not None:
+            return test
+        if time.monotonic() >= deadline:
+            break
+        await asyncio.sleep(LOOK_SECONDS)
+    waited = f"within {operator.patience:g} seconds"
+    if test.taken_at is None:
+        raise NoWorker(f"no worker is running: nobody took the test {waited}; start `mailroom worker`. {meanwhile}")
+    raise NoAnswerYet(f"a worker took the test, but the server has not answered {waited}. {meanwhile}")
+
+
+async def _tested(operator: Operator, name: str, test: ConnectionTest) -> dict[str, Any]:
+    row = await _row(operator, name)
+    return {
+        "name": name,
+        "passed": bool(test.passed),
+        "cause": test.cause,
+        "cause_in_words": _in_words(test.cause),
+        "transcript": _lines(test.transcript),
+        "intended_state": row.intended_state,
+        "reported_state": row.reported_state,
+    }

@@ -27,19 +27,21 @@ app.command("cli.deployment:worker", name="worker", help="Deliver what was accep
 app.command("cli.deployment:migrate", name="migrate", help="Bring the database's tables up to date.", sort_key=4)
 app.command("cli.mailbox_command:mailbox", name="mailbox", help="Run the development mailbox alone.", sort_key=5)
 
-integrations = App(name="integrations", help="See, test, reset and disable the SMTP accounts that mail leaves through.")
+integrations = App(
+    name="integrations", help="See, test, reset and disable the SMTP accounts that mail leaves through.", sort_key=6
+)
 integrations.command("cli.operating:list_integrations", name="list")
 integrations.command("cli.operating:show_integration", name="show")
 integrations.command("cli.operating:try_integration", name="test")
 integrations.command("cli.operating:reset_integration", name="reset")
 integrations.command("cli.operating:disable_integration", name="disable")
-app.command(integrations, sort_key=6)
+app.command(integrations)
 
-messages = App(name="messages", help="See where messages stand, and re-drive dead letters.")
+messages = App(name="messages", help="See where messages stand, and re-drive dead letters.", sort_key=7)
 messages.command("cli.operating:list_messages", name="list")
 messages.command("cli.operating:show_message", name="show")
 messages.command("cli.operating:redrive_message", name="redrive")
-app.command(messages, sort_key=7)
+app.command(messages)
 
 
 def main() -> None:

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import os
 import shlex
+import shutil
 import socket
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -292,7 +294,7 @@ def greeting(settings: Settings, addresses: Addresses, integrations: Collection[
         "",
         f"  {curl(endpoint)}",
         "",
-        f"Then read the mail at http://{addresses.pages}/ and try: mailroom messages list",
+        f"Then read the mail at http://{addresses.pages}/ and try: {_command()} messages list",
         "Ctrl-C ends it.",
     ]
 
@@ -319,5 +321,13 @@ def _state(integration: Integration, addresses: Addresses) -> str:
     cause = f" ({IN_PLAIN_WORDS[integration.cause]})" if integration.cause else ""
     return (
         f"Integration {integration.name} is {integration.reported_state}{cause}: nothing is sent through {server}; "
-        f"try: mailroom integrations reset {integration.name}"
+        f"try: {_command()} integrations reset {integration.name}"
     )
+
+
+def _command() -> str:
+    """How a person here calls us: what `make up` installs is not on the PATH."""
+    called = Path(sys.argv[0])
+    if called.name != "mailroom":
+        return "python -m cli"
+    return "mailroom" if shutil.which("mailroom") else os.path.relpath(called)

@@ -78,14 +78,19 @@ def main() -> None:
     """Do what the arguments say, or end with 1 and a sentence."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("folder", type=Path, help="where the volumes secrets, database and broker are mounted")
-    parser.add_argument("--database-url", required=True, help="with {password} in the place of the password")
-    parser.add_argument("--queue-url", required=True, help="the same")
-    parser.add_argument("--add-secret-key", action="store_true", help="put a new secret key before the present ones")
+    parser.add_argument("--database-url", help="with {password} in the place of the password")
+    parser.add_argument("--queue-url", help="the same")
+    parser.add_argument(
+        "--add-secret-key", action="store_true", help="only put a new secret key before the present ones"
+    )
     given = parser.parse_args()
     try:
-        prepare(given.folder, given.database_url, given.queue_url)
         if given.add_secret_key:
             add_secret_key(given.folder)
+        elif given.database_url and given.queue_url:
+            prepare(given.folder, given.database_url, given.queue_url)
+        else:
+            parser.error("--database-url and --queue-url are needed")
     except OSError as error:
         sys.exit(f"{error.filename}: {error.strerror}; the volume must belong to user {os.getuid()}")
 

@@ -1,5 +1,6 @@
 """Choose the store that a URL names, and bring its tables up to date."""
 
+import logging
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,6 +16,10 @@ from mailroom.store.sqlite import SqliteStore
 
 #: Any constant does; it names this lock among all of the database.
 _MIGRATION_LOCK = 0x6D696772
+
+
+# It tells at every look at the schema which dialect it found.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class SchemaMismatch(Exception):

@@ -158,7 +158,9 @@ class Deployment:
         # The proxy finds all gateways at one port and different addresses, as with containers; 127.0.0.0/8 is all ours.
         addresses = [f"127.0.0.{2 + number}" for number in range(replicas("gateway"))]
         port = free_port_on(*addresses)
-        self.places["gateway"] = [{"8080": f"{address}:{port}"} for address in addresses]
+        self.places["gateway"] = [
+            {"8080": f"{address}:{port}", "8081": f"{address}:{free_port_on(address)}"} for address in addresses
+        ]
         self.places["worker"] = [{"8082": f"{LOOPBACK}:{free_port()}"} for _ in range(replicas("worker"))]
         self.places["mailbox"] = [{"1025": f"{LOOPBACK}:{free_port()}", "8081": f"{LOOPBACK}:{free_port()}"}]
         self.places["proxy"] = [{"8080": f"{LOOPBACK}:{free_port()}"}]
@@ -446,15 +448,18 @@ async def _all_arrived(session: aiohttp.ClientSession, deployment: Deployment) -
 
 @pytest.mark.timeout(240)
 async def test_the_deployment_delivers(deployment: Deployment) -> None:
-    """What docker-compose.yml starts becomes healthy and delivers each of 500 forms once while a worker is stopped."""
+    """What docker-compose.yml starts becomes healthy and delivers each of 500 forms once.
+
+    Meanwhile a worker and a gateway are stopped; no client gets an answer that is none.
+    """
     await deployment.up()
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
         crowd = Crowd(session, deployment.url)
         submitting = group.create_task(crowd.submit_all())
         await asyncio.wait({submitting, group.create_task(crowd.half_done.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        stopped = deployment.running["worker"][0]
-        stopped.process.terminate()
+        for service in ("worker", "gateway"):
+            deployment.running[service][0].process.terminate()
         await submitting
         letters = await _all_arrived(session, deployment)
     exit_codes = await deployment.down()

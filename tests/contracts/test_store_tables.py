@@ -1,0 +1,106 @@
+"""What every store promises about its tables: the migration makes what the models say, and says what is missing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+
+from mailroom.store.opening import SchemaMismatch, check_schema, migrate, open_store
+from mailroom.store.port import Store
+from mailroom.store.schema import metadata
+from tests.builders import migrated
+from tests.services import Postgres
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """A store without tables."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/deep/down/empty.db"
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        url = server.new_database()
+    store = open_store(url)
+    yield store
+    await store.aclose()
+
+
+def differences(tx: Connection) -> list[Any]:
+    """How the tables differ from the models."""
+    return list(compare_metadata(MigrationContext.configure(tx, opts={"compare_type": True}), metadata))
+
+
+def say_revision(tx: Connection, revision: str) -> None:
+    """Have the tables claim another version."""
+    tx.execute(sa.text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+async def test_the_migration_makes_what_the_models_say(store: Store) -> None:
+    """Tables, columns, types and indexes are those the queries are written for."""
+    assert await store.transaction(differences) == []
+
+
+async def test_migrating_twice_at_once_is_harmless(empty: Store) -> None:
+    """Processes that start together bring the tables up to date once, and a later run changes nothing."""
+    await asyncio.gather(empty.transaction(migrate), empty.transaction(migrate))
+    await empty.transaction(migrate)
+
+    await empty.read(check_schema)
+
+
+async def test_missing_tables_are_told(empty: Store) -> None:
+    """A database without our tables is named as such, with what to do."""
+    with pytest.raises(SchemaMismatch, match="mailroom migrate"):
+        await empty.read(check_schema)
+
+
+async def test_newer_tables_are_no_mistake(store: Store) -> None:
+    """During a rolling update a process finds tables newer than itself, and works."""
+    await store.transaction(say_revision, "9999")
+
+    await store.read(check_schema)
+
+
+@pytest.fixture
+async def connection(postgres: Postgres) -> AsyncIterator[Store]:
+    """A store on PostgreSQL with our tables."""
+    store = open_store(postgres.new_database(migrated))
+    yield store
+    await store.aclose()
+
+
+async def test_the_tables_are_laid_out_as_measured(connection: Store) -> None:
+    """Fill factors, clean-up, storage and partial indexes are as the design has them."""
+
+    def layout(tx: Connection) -> tuple[dict[str, set[str]], str, str, str]:
+        options = tx.execute(
+            sa.text("SELECT relname, reloptions FROM pg_class WHERE relname IN ('live', 'messages')")
+        )
+        storage = tx.execute(
+            sa.text(
+                "SELECT attstorage::text FROM pg_attribute WHERE attrelid = 'contents'::regclass AND attname = 'body'"
+            )
+        )
+        indexes = [
+            tx.execute(sa.text("SELECT indexdef FROM pg_indexes WHERE indexname = :name"), {"name": name}).scalar_one()
+            for name in ("live_sleeping", "connection_tests_waiting")
+        ]
+        return {row.relname: set(row.reloptions) for row in options}, storage.scalar_one(), indexes[0], indexes[1]
+
+    options, storage, sleeping, waiting = await connection.read(layout)
+    assert options == {
+        "messages": {"fillfactor=80"},
+        "live": {
+            "fillfactor=50", "autovacuum_vacuum_scale_factor=0.02", "autovacuum_vacuum_threshold=1000",
+            "autovacuum_vacuum_cost_delay=0",
+        },
+    }  # fmt: skip
+    assert storage == "e"
+    assert sleeping.endswith("(wake_at, integration_id, id) WHERE (wake_at IS NOT NULL)")
+    assert waiting.endswith("(integration_id) WHERE (ended_at IS NULL)")

@@ -10,10 +10,10 @@ import re
 from types import TracebackType
 from typing import Self
 
-import structlog
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from cli.mailbox.letters import Letters
+from mailroom.logs import get_logger
 
 #: What EHLO announces (RFC 1870), in bytes.
 LARGEST_LETTER = 40 * 1024 * 1024
@@ -22,7 +22,7 @@ MOST_RECIPIENTS = 100
 
 _FAULT = re.compile(r"(?:reply-(?P<code>[45]\d\d)(?P<dot>-data)?|(?P<hang_up>hang-up))@.*", re.IGNORECASE)
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 # aiosmtpd logs every command and line of data, so addresses and bodies, and a warning per login; none of it is ours.
 logging.getLogger("mail.log").setLevel(logging.CRITICAL)

@@ -22,6 +22,8 @@ def lines(texts: Iterable[str]) -> None:
     """Each text on a line of its own."""
     for text in texts:
         sys.stdout.write(f"{plain(text)}\n")
+    # `mailroom up | tee log` goes on for days: what it has to say must not wait in a buffer.
+    sys.stdout.flush()
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

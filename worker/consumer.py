@@ -144,6 +144,9 @@ class Consumer:
             await subscription.cancel()
         dropped = set(line.in_hand)
         line.in_hand.clear()
+        if dropped:
+            # They are in the queue again, so that is how far we have come.
+            line.acknowledged = min(hand.delivery.ticket.written_at for hand in dropped)
         seats = self._seats[line.address.integration_id]
         waiting = seats.lines[line.address.lane]
         kept = [(hand, message_id) for hand, message_id in waiting if hand not in dropped]

@@ -1,7 +1,7 @@
 """The store on PostgreSQL, through asyncpg."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -9,7 +9,7 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 
@@ -86,9 +86,9 @@ class PostgresqlStore:
             # The driver's own timeouts do not cover the pool, nor what it does after a cancelled statement.
             async with asyncio.timeout(self._budget), engine.connect() as connection:
                 reach = _Reach.SERVER if engine is self._transactions else _Reach.COMMIT
-                result = await _hanging_up(connection, connection.run_sync(work, *args, **kwargs))
+                result = await connection.run_sync(work, *args, **kwargs)
                 reach = _Reach.COMMIT
-                await _hanging_up(connection, connection.commit())
+                await connection.commit()
                 return result
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise _told(error, reach) from error
@@ -106,19 +106,6 @@ class _Reach(Enum):
     #: In a transaction whose commit was not asked for: the server undoes it.
     SERVER = auto()
     COMMIT = auto()
-
-
-async def _hanging_up(connection: AsyncConnection, asked: Awaitable[Result]) -> Result:
-    """What the server answers; a connection on which it takes too long is not used again."""
-    try:
-        return await asked
-    except TimeoutError:
-        # The driver asks the server to stop, and would have the next user of this connection wait for that.
-        raw = await connection.get_raw_connection()
-        if raw.driver_connection is not None:
-            raw.driver_connection.terminate()
-        await connection.invalidate()
-        raise
 
 
 def _really_cancelled() -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -10,6 +10,9 @@ from sqlalchemy import Connection
 
 from mailroom.message import Lane
 from mailroom.store.schema import positions, sessions
+
+#: How long the last position of a session that ended is kept.
+FORGOTTEN_AFTER = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,9 @@ def end_session(tx: Connection, session: UUID, *, at: datetime) -> None:
     """Take leave: everything this session claimed is settled."""
     tx.execute(sa.update(sessions).where(sessions.c.id == session).values(ended_at=at))
     tx.execute(sa.update(positions).where(positions.c.session == session).values(holding=False))
+    # Where earlier sessions had come to says nothing any more.
+    long_gone = sa.select(sessions.c.id).where(sessions.c.ended_at < at - FORGOTTEN_AFTER)
+    tx.execute(sa.delete(positions).where(positions.c.session.in_(long_gone)))
 
 
 def beats(tx: Connection) -> dict[UUID, int]:

@@ -61,6 +61,8 @@ class SqliteStore:
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
+        if self._lock.closed:
+            return
         for executor, engine in ((self._reading, self._reader), (self._writing, self._writer)):
             executor.submit(engine.dispose).result()
             executor.shutdown()

@@ -38,7 +38,13 @@ async def taken(store: Store, integration_id: UUID) -> ConnectionTest:
 async def concluded(store: Store, test: ConnectionTest, cause: Cause | None = None) -> ReportedState | None:
     """Tell how a test went; the state it decided."""
     return await store.transaction(
-        integrations.conclude_test, test, cause=cause, transcript="S: 220 hello", ehlo_size=None, who="worker", now=LATER
+        integrations.conclude_test,
+        test,
+        cause=cause,
+        transcript="S: 220 hello",
+        ehlo_size=None,
+        who="worker",
+        now=LATER,
     )
 
 

@@ -124,9 +124,7 @@ async def test_one_look_takes_no_more_than_its_limit(store: Store, integration_i
     for _ in range(5):
         await accepted(store, integration_id)
 
-    found = await store.transaction(
-        sweeping.lost, integration_id, Lane.FORM, queued_before=LATER, now=LATER, limit=3
-    )
+    found = await store.transaction(sweeping.lost, integration_id, Lane.FORM, queued_before=LATER, now=LATER, limit=3)
     assert len(found) == 3
 
 
@@ -155,9 +153,7 @@ async def test_a_form_of_a_dead_worker_is_tried_once_more(store: Store, integrat
 
 
 @pytest.mark.parametrize("kind", [Kind.ACD, Kind.AGENTLESS, Kind.CAMPAIGN])
-async def test_other_kinds_of_a_dead_worker_wait_for_a_person(
-    store: Store, integration_id: UUID, kind: Kind
-) -> None:
+async def test_other_kinds_of_a_dead_worker_wait_for_a_person(store: Store, integration_id: UUID, kind: Kind) -> None:
     """An agent's or a campaign's message whose worker died is a dead letter, marked as a possible duplicate."""
     message = await accepted(store, integration_id, kind=kind)
     await abandoned(store, message.id)

@@ -79,9 +79,7 @@ async def test_the_tables_are_laid_out_as_measured(connection: Store) -> None:
     """Fill factors, clean-up, storage and partial indexes are as the design has them."""
 
     def layout(tx: Connection) -> tuple[dict[str, set[str]], str, str, str]:
-        options = tx.execute(
-            sa.text("SELECT relname, reloptions FROM pg_class WHERE relname IN ('live', 'messages')")
-        )
+        options = tx.execute(sa.text("SELECT relname, reloptions FROM pg_class WHERE relname IN ('live', 'messages')"))
         storage = tx.execute(
             sa.text(
                 "SELECT attstorage::text FROM pg_attribute WHERE attrelid = 'contents'::regclass AND attname = 'body'"

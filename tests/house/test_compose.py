@@ -209,6 +209,13 @@ def test_the_image_gets_all_it_needs() -> None:
     assert set(packages["packages"]) <= set(copied)
 
 
+#: As in the image, where the packages are installed.
+RUN_FROM_PROJECT = (
+    "import runpy, sys; sys.argv[0] = 'prepare'; sys.path.insert(0, '.'); "
+    "runpy.run_path('deploy/prepare.py', run_name='__main__')"
+)
+
+
 def prepare(folder: Path, *options: str) -> str:
     """Run the one-shot service's script on a folder, with its own options unless told others; what it printed."""
     script, _, *urls = SERVICES["prepare"]["command"][1:]
@@ -216,13 +223,6 @@ def prepare(folder: Path, *options: str) -> str:
     said = run(sys.executable, "-c", RUN_FROM_PROJECT, str(folder), *(options or urls))
     assert said.returncode == 0, said.stderr
     return said.stdout
-
-
-#: As in the image, where the packages are installed.
-RUN_FROM_PROJECT = (
-    "import runpy, sys; sys.argv[0] = 'prepare'; sys.path.insert(0, '.'); "
-    "runpy.run_path('deploy/prepare.py', run_name='__main__')"
-)
 
 
 def contents(folder: Path) -> dict[str, str]:

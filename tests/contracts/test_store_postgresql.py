@@ -1,0 +1,320 @@
+"""What the PostgreSQL store promises when its server, its network or its data fail."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from mailroom.message import Kind, Status
+from mailroom.store import messages, sweeping
+from mailroom.store.messages import NewMessage
+from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
+from mailroom.store.postgresql import PostgresqlStore
+from tests.builders import NOW, a_message, accepted, created, migrated
+from tests.fault_proxy import FaultProxy, Mode
+from tests.services import Postgres
+
+#: An integration's id; whether it exists is not asked at accept.
+NOBODY = uuid4()
+
+#: What a black hole may cost at most: connecting, asking, and hanging up. Far above what it should be.
+BUDGET_SECONDS = 20
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    """A database with our tables."""
+    return postgres.new_database(migrated)
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[PostgresqlStore]:
+    """A store on it."""
+    store = PostgresqlStore(url, connections=4)
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+async def proxy(postgres: Postgres) -> AsyncIterator[FaultProxy]:
+    """What can fail between a store and the server."""
+    async with FaultProxy(postgres.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def far(url: str, proxy: FaultProxy, postgres: Postgres) -> AsyncIterator[PostgresqlStore]:
+    """A store on the same database, through the proxy, with little patience and one connection, which is open."""
+    store = PostgresqlStore(
+        url.replace(str(postgres.port), str(proxy.port)), connections=1, connect_timeout=1, command_timeout=1
+    )
+    await store.read(ask)
+    yield store
+    await store.aclose()
+
+
+def ask(tx: Connection) -> int:
+    """The shortest question."""
+    return int(tx.execute(sa.text("SELECT 1")).scalar_one())
+
+
+def backend(tx: Connection) -> int:
+    """Which of the server's processes answers."""
+    return int(tx.execute(sa.select(sa.func.pg_backend_pid())).scalar_one())
+
+
+def accept_and_wait(tx: Connection, message: NewMessage) -> None:
+    """Accept, and keep the transaction open until lock 7 is free."""
+    messages.accept(tx, [message])
+    tx.execute(sa.select(sa.func.pg_advisory_xact_lock(7)))
+
+
+async def until_waiting(connection: asyncpg.Connection, count: int) -> None:
+    """Return once so many of the server's processes wait for a lock."""
+    async with asyncio.timeout(20):
+        while True:
+            waiting = await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if waiting == count:
+                return
+            await asyncio.sleep(0.02)
+
+
+# --- transactions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lock_free", "committed"), [(True, True), (False, False)])
+async def test_a_burial_waits_for_an_accept_under_way(
+    url: str, store: PostgresqlStore, *, lock_free: bool, committed: bool
+) -> None:
+    """A commit that is still under way when its tombstone is written decides what the tombstone finds."""
+    message = a_message(NOBODY)
+    observer = await asyncpg.connect(url)
+    await observer.execute("SELECT pg_advisory_lock(7)")
+    accepting = asyncio.create_task(store.transaction(accept_and_wait, message))
+    await until_waiting(observer, 1)
+    burying = asyncio.create_task(store.transaction(messages.bury, [(message.id, Kind.FORM)], NOW))
+    await until_waiting(observer, 2)
+    if lock_free:
+        await observer.execute("SELECT pg_advisory_unlock(7)")
+    else:
+        await observer.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'advisory'")
+    [outcome] = await asyncio.gather(accepting, return_exceptions=True)
+    told = await burying
+    await observer.close()
+
+    assert told == {message.id: committed}
+    assert (outcome is None) is committed
+
+
+async def test_what_fails_in_a_transaction_leaves_nothing(store: PostgresqlStore) -> None:
+    """A transaction that ends in an error of its own is undone, and its connection is as good as new."""
+    message = a_message(NOBODY)
+
+    def accept_then_divide(tx: Connection) -> None:
+        messages.accept(tx, [message])
+        tx.execute(sa.text("SELECT 1 / 0"))
+
+    with pytest.raises(BadRow):
+        await store.transaction(accept_then_divide)
+
+    assert await store.read(messages.standing, message.id) is None
+    await store.statement(messages.accept, [message])
+    assert await store.read(messages.standing, message.id)
+
+
+async def test_statements_and_transactions_share_connections(url: str) -> None:
+    """A statement commits by itself, also on the connection that a transaction had before, and the other way round."""
+    store = PostgresqlStore(url, connections=1)
+    observer = await asyncpg.connect(url)
+    for _ in range(2):
+        await store.transaction(ask)
+        await store.statement(messages.accept, [a_message(NOBODY)])
+    seen = await observer.fetchval("SELECT count(*) FROM live")
+    await observer.close()
+    await store.aclose()
+
+    assert seen == 2
+
+
+async def test_only_one_sweeps(store: PostgresqlStore) -> None:
+    """While one process sweeps, every other finds nothing to do."""
+    integration_id = await created(store)
+    await accepted(store, integration_id, status=Status.HELD)
+    locked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: asyncpg.Connection) -> None:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", sweeping._SWEEP_LOCK)
+            locked.set()
+            await go_on.wait()
+
+    other = await asyncpg.connect(store._engine.url.set(drivername="postgresql").render_as_string())
+    sweeper = asyncio.create_task(hold(other))
+    await locked.wait()
+    meanwhile = await store.transaction(sweeping.release, integration_id, now=NOW, limit=10)
+    nobody = await store.transaction(sweeping.expire, now=NOW.replace(year=2030), limit=10)
+    go_on.set()
+    await sweeper
+    await other.close()
+
+    assert (meanwhile, nobody) == ([], 0)
+    assert len(await store.transaction(sweeping.release, integration_id, now=NOW, limit=10)) == 1
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [{"subject": "a\0b"}, {"size": 2**70}, {"recipient": None, "subject": 7}])
+async def test_data_that_cannot_be_stored_is_a_bad_row(store: PostgresqlStore, bad: dict[str, object]) -> None:
+    """What the server refuses or the driver cannot encode is the row's fault, and keeps its group out."""
+    good = a_message(NOBODY)
+    with pytest.raises(BadRow):
+        await store.statement(messages.accept, [good, a_message(NOBODY, **bad)])
+
+    assert await store.read(messages.standing, good.id) is None
+
+
+async def test_a_refusal_that_is_not_about_data_may_pass(store: PostgresqlStore) -> None:
+    """What the server will not do now (here: write while read-only) is told as unavailable, not as a bad row."""
+
+    def write_read_only(tx: Connection) -> None:
+        tx.execute(sa.text("SET TRANSACTION READ ONLY"))
+        messages.accept(tx, [a_message(NOBODY)])
+
+    with pytest.raises(StoreUnavailable):
+        await store.transaction(write_read_only)
+
+
+# --- server and network -----------------------------------------------------------------------------------------------
+
+
+async def test_a_stopped_server_is_unavailable_until_it_is_back(postgres: Postgres, store: PostgresqlStore) -> None:
+    """While the server is stopped nothing is done; once it is back, the pool heals by itself without a failed try."""
+    await asyncio.gather(*(store.read(ask) for _ in range(4)))
+    await asyncio.to_thread(postgres.stop)
+    with pytest.raises(StoreUnavailable):
+        await store.statement(messages.accept, [a_message(NOBODY)])
+    with pytest.raises(StoreUnavailable):
+        await store.read(ask)
+    await asyncio.to_thread(postgres.start)
+
+    assert await asyncio.gather(*(store.read(ask) for _ in range(8))) == [1] * 8
+
+
+async def test_a_restart_between_two_questions_is_not_noticed(postgres: Postgres, store: PostgresqlStore) -> None:
+    """Connections that died while they lay in the pool cost no error."""
+    await asyncio.gather(*(store.read(ask) for _ in range(4)))
+    await asyncio.to_thread(postgres.restart)
+
+    message = a_message(NOBODY)
+    await store.statement(messages.accept, [message])
+    assert await store.read(messages.standing, message.id)
+
+
+async def test_a_lost_answer_is_an_unknown_commit(
+    store: PostgresqlStore, far: PostgresqlStore, proxy: FaultProxy
+) -> None:
+    """When the answer to a statement is lost, that is what is told, and here it was committed; the store works on."""
+    message = a_message(NOBODY)
+    proxy.lose_answer(b"INSERT 0 1")
+    with pytest.raises(CommitUnknown):
+        await far.statement(messages.accept, [message])
+
+    assert await store.transaction(messages.bury, [(message.id, Kind.FORM)], NOW) == {message.id: True}
+    assert await far.read(ask) == 1
+
+
+async def test_a_lost_answer_to_a_commit_is_an_unknown_commit(
+    store: PostgresqlStore, far: PostgresqlStore, proxy: FaultProxy
+) -> None:
+    """The same for a transaction: its commit was done, and nobody could know."""
+    message = a_message(NOBODY)
+    proxy.lose_answer(b"COMMIT\0")
+    with pytest.raises(CommitUnknown):
+        await far.transaction(messages.accept, [message])
+
+    assert await store.read(messages.standing, message.id)
+
+
+async def test_a_transaction_cut_before_its_commit_did_nothing(
+    store: PostgresqlStore, far: PostgresqlStore, proxy: FaultProxy
+) -> None:
+    """As long as no commit was asked for there is no doubt: nothing was done."""
+    message = a_message(NOBODY)
+    proxy.lose_answer(b"INSERT 0 1")
+    with pytest.raises(StoreUnavailable):
+        await far.transaction(messages.accept, [message])
+
+    assert await store.read(messages.standing, message.id) is None
+
+
+async def test_a_lost_read_is_unavailable(far: PostgresqlStore, proxy: FaultProxy) -> None:
+    """A question whose answer was lost leaves no doubt about anything: it is asked again."""
+    proxy.lose_answer(b"SELECT 1\0")
+    with pytest.raises(StoreUnavailable):
+        await far.read(ask)
+
+    assert await far.read(ask) == 1
+
+
+async def test_a_black_hole_is_an_unknown_commit_in_time(far: PostgresqlStore, proxy: FaultProxy) -> None:
+    """A network that swallows everything is an error within the budget, and forgotten when it is over."""
+    await proxy.set_mode(Mode.HOLE)
+    async with asyncio.timeout(BUDGET_SECONDS):
+        with pytest.raises(CommitUnknown):
+            await far.statement(messages.accept, [a_message(NOBODY)])
+    async with asyncio.timeout(BUDGET_SECONDS):
+        with pytest.raises(StoreUnavailable):
+            await far.read(ask)
+    await proxy.set_mode(Mode.OK)
+
+    assert await far.read(ask) == 1
+
+
+async def test_a_slow_statement_does_not_poison_its_connection(url: str) -> None:
+    """A statement that outlasts its time is given up together with its connection; the next one is served at once."""
+    store = PostgresqlStore(url, connections=1, command_timeout=0.5)
+    first = await store.read(backend)
+    with pytest.raises(StoreUnavailable):
+        await store.read(lambda tx: tx.execute(sa.text("SELECT pg_sleep(30)")))
+
+    assert await store.read(backend) != first
+    await store.aclose()
+
+
+async def test_whoever_is_cancelled_is_cancelled(store: PostgresqlStore) -> None:
+    """A real cancellation is no error of the database, and leaves the pool whole."""
+    tasks = [asyncio.create_task(store.read(lambda tx: tx.execute(sa.text("SELECT pg_sleep(30)")))) for _ in range(4)]
+    await asyncio.sleep(0.3)
+    for task in tasks:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 4
+    assert await asyncio.gather(*(store.read(ask) for _ in range(4))) == [1] * 4
+
+
+async def test_an_exhausted_pool_is_unavailable(url: str) -> None:
+    """Whoever gets no connection in time is told so; nothing was done."""
+    store = PostgresqlStore(url, connections=1, connect_timeout=0.3)
+    busy = asyncio.create_task(store.read(lambda tx: tx.execute(sa.text("SELECT pg_sleep(1.5)"))))
+    await asyncio.sleep(0.2)
+    with pytest.raises(StoreUnavailable):
+        await store.statement(messages.accept, [a_message(NOBODY)])
+    await busy
+    await store.aclose()
+
+
+@pytest.mark.parametrize("query", ["sslmode=disable", "ssl=disable"])
+async def test_the_usual_name_of_the_tls_mode_is_understood(url: str, query: str) -> None:
+    """`sslmode` in the URL, as every other program takes it, works too."""
+    store = PostgresqlStore(f"{url}?{query}")
+
+    assert await store.read(ask) == 1
+    await store.aclose()

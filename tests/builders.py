@@ -34,7 +34,7 @@ def a_message(integration_id: UUID, **changes: Any) -> NewMessage:
     """A form message ready to be accepted."""
     kind = changes.get("kind", Kind.FORM)
     accepted_at = changes.get("accepted_at", NOW)
-    usual = {
+    usual: dict[str, Any] = {
         "id": new_message_id(), "kind": kind, "integration_id": integration_id, "service": "support",
         "recipient": "support@company.test", "sender": "jane@customer.test", "subject": "A question",
         "accepted_at": accepted_at, "expires_at": accepted_at + KINDS[kind].expires_after,
@@ -45,7 +45,7 @@ def a_message(integration_id: UUID, **changes: Any) -> NewMessage:
 
 def an_integration(**changes: Any) -> NewIntegration:
     """An integration that is not there yet."""
-    usual = {
+    usual: dict[str, Any] = {
         "name": "main", "host": "smtp.company.test", "port": 587, "security": "starttls",
         "from_address": "forms@company.test", "max_connections": 8,
     }  # fmt: skip
@@ -54,14 +54,14 @@ def an_integration(**changes: Any) -> NewIntegration:
 
 def an_attempt(**changes: Any) -> Attempt:
     """A first try that the server put off."""
-    usual = {"number": 1, "started_at": NOW, "ended_at": NOW, "outcome": "deferred", "blame": "recipient",
+    usual: dict[str, Any] = {"number": 1, "started_at": NOW, "ended_at": NOW, "outcome": "deferred", "blame": "recipient",
              "command": "RCPT", "code": 450, "reply": "RCPT: 450 try later"}  # fmt: skip
     return Attempt(**(usual | changes))
 
 
 def a_settlement(claimed: Claimed, status: Status = Status.SENT, **changes: Any) -> Settlement:
     """What became of a claimed message after one try."""
-    usual = {"id": claimed.id, "claim": claimed.claim, "status": status, "at": NOW,
+    usual: dict[str, Any] = {"id": claimed.id, "claim": claimed.claim, "status": status, "at": NOW,
              "attempts": claimed.attempts + 1, "blamed": claimed.blamed}  # fmt: skip
     return Settlement(**(usual | changes))
 

@@ -9,6 +9,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -44,6 +45,9 @@ BACK_OFF_SECONDS = 0.5
 
 #: How often a subscription looks whether the broker still knows its consumer.
 WATCH_SECONDS = 5.0
+
+#: So many looks in a row may find tickets waiting and none coming, before the consumer is replaced.
+LOOKS_WITHOUT = 1
 
 UNREADABLE = "mailroom.unreadable"
 NUDGES = "mailroom.nudges"
@@ -279,14 +283,16 @@ class _RabbitSubscription:
         self._prefetch = prefetch
         self._take = take
         self._ended = ended
-        self._resized = asyncio.Event()
+        self._hands = _Hands()
+        #: Set when there is something to look at before it is time: another prefetch, or a channel that has closed.
+        self._woken = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._keep_consuming())
 
     async def resize(self, prefetch: int) -> None:
         """Hold at most so many from now on: RabbitMQ counts per consumer, so a new one takes over from the old."""
         if prefetch != self._prefetch:
             self._prefetch = prefetch
-            self._resized.set()
+            self._woken.set()
 
     async def cancel(self) -> None:
         """Want no more; closing the channel gives back what is in hand."""
@@ -307,40 +313,44 @@ class _RabbitSubscription:
         async with asyncio.timeout(ASK_SECONDS):
             connection = await self._link.connection()
             channel = await connection.channel()
+        self._hands = _Hands()
+        channel.close_callbacks.add(lambda *_: self._woken.set())
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 await _declare_around(channel)
                 queue = await _declare(channel, self._address.queue)
                 tag = await self._consume_with_prefetch(channel, queue)
-            while True:
+            while await self._still_consuming(channel, queue.name, tag):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(WATCH_SECONDS):
-                        await self._resized.wait()
-                async with asyncio.timeout(ASK_SECONDS):
-                    if self._resized.is_set():
+                        await self._woken.wait()
+                self._woken.clear()
+                if self._prefetch != self._hands.prefetch and not channel.is_closed:
+                    async with asyncio.timeout(ASK_SECONDS):
                         old, tag = tag, await self._consume_with_prefetch(channel, queue)
                         await queue.cancel(old)
-                    elif not await self._still_consuming(channel, queue.name, tag):
-                        return
         finally:
             with contextlib.suppress(*_BROKER_ERRORS):
                 async with _broker(1):
                     await channel.close()
 
     async def _consume_with_prefetch(self, channel: AbstractChannel, queue: aio_pika.abc.AbstractQueue) -> str:
-        self._resized.clear()
-        await channel.set_qos(prefetch_count=self._prefetch)
-        return await queue.consume(self._received)
+        prefetch = self._prefetch
+        await channel.set_qos(prefetch_count=prefetch)
+        tag = await queue.consume(self._received)
+        self._hands.prefetch = prefetch
+        return tag
 
     async def _still_consuming(self, channel: AbstractChannel, queue: str, tag: str) -> bool:
         """The broker's own view, not the socket's: connections were seen alive whose consumers were gone."""
         if channel.is_closed:
             return False
-        underlay: Any = await channel.get_underlay_channel()
-        if tag not in underlay.consumers:
-            return False
-        seen = await channel.declare_queue(queue, passive=True)
-        return (seen.declaration_result.consumer_count or 0) > 0
+        async with asyncio.timeout(ASK_SECONDS):
+            underlay: Any = await channel.get_underlay_channel()
+            if tag not in underlay.consumers:
+                return False
+            seen = (await channel.declare_queue(queue, passive=True)).declaration_result
+        return bool(seen.consumer_count) and not self._hands.starved(seen.message_count or 0)
 
     async def _received(self, message: AbstractIncomingMessage) -> None:
         try:
@@ -350,13 +360,40 @@ class _RabbitSubscription:
             with contextlib.suppress(*_BROKER_ERRORS):
                 await message.reject(requeue=False)
             return
-        self._take(_RabbitDelivery(ticket, message))
+        self._hands.taken += 1
+        self._take(_RabbitDelivery(ticket, message, self._hands))
+
+
+@dataclass(slots=True)
+class _Hands:
+    """What one channel's consumer has taken and given back, for whoever watches that it is not forgotten."""
+
+    prefetch: int = 0
+    taken: int = 0
+    given_back: int = 0
+    taken_before: int = 0
+    looks_without: int = 0
+
+    def starved(self, ready: int) -> bool:
+        """Whether tickets wait, our hands are free, and nothing has come between three looks.
+
+        RabbitMQ 3.10 does that: a quorum queue that was deleted and declared anew lists its old consumer, and never
+        delivers to it.
+        """
+        has_room = self.taken - self.given_back < self.prefetch
+        if ready and has_room and self.taken == self.taken_before:
+            self.looks_without += 1
+        else:
+            self.looks_without = 0
+        self.taken_before = self.taken
+        return self.looks_without > LOOKS_WITHOUT
 
 
 class _RabbitDelivery:
-    def __init__(self, ticket: Ticket, message: AbstractIncomingMessage) -> None:
+    def __init__(self, ticket: Ticket, message: AbstractIncomingMessage, hands: _Hands) -> None:
         self._ticket = ticket
         self._message = message
+        self._hands = hands
 
     @property
     def ticket(self) -> Ticket:
@@ -367,6 +404,7 @@ class _RabbitDelivery:
         with contextlib.suppress(*_BROKER_ERRORS):
             async with _broker(ASK_SECONDS):
                 await self._message.ack()
+                self._hands.given_back += 1
 
 
 async def _put(channel: AbstractChannel, queue: str, body: bytes) -> None:

@@ -11,7 +11,7 @@ from mailroom.integration import Cause, IntendedState, ReportedState
 from mailroom.store import integrations
 from mailroom.store.integrations import Blamed, ConnectionTest, UnknownIntegration
 from mailroom.store.port import Store
-from tests.builders import NOW, an_integration, created
+from tests.builders import NOW, an_integration
 
 LATER = NOW + timedelta(minutes=1)
 WHO = "jane"

@@ -1,6 +1,7 @@
 """Who is blamed decides: failures of the account, host or connection set ERROR past their threshold, others never do."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,9 @@ from tests.smtp_server import scripted_smtp
     [({"host": "no-such-host.invalid"}, Cause.HOST_INVALID), ({"port": 1}, Cause.CANNOT_CONNECT)],
 )
 async def test_an_unreachable_server_sets_error_past_its_threshold(
-    office: Office, changes: dict[str, object], cause: Cause
+    office: Office, changes: dict[str, Any], cause: Cause
 ) -> None:
-    """Mail that finds no server stays deferred; after so many failures in a row the integration is in ERROR, with its cause."""
+    """Mail that finds no server is deferred; after so many failures in a row the integration is in ERROR, with its cause."""
     async with scripted_smtp() as smtp, office.everything(smtp.port):
         await office.becomes(await office.accepted(), Status.SENT)
         await office.reconfigure(**changes)
@@ -50,7 +51,7 @@ async def test_an_unreachable_server_sets_error_past_its_threshold(
 async def test_what_is_not_the_accounts_fault_never_changes_its_state(
     office: Office, command: str, reply: str, status: Status
 ) -> None:
-    """Refused recipients and messages, throttling and passing trouble leave the integration ACTIVE, however many there are."""
+    """Refused recipients and messages, throttling and passing trouble leave the integration ACTIVE, however many."""
     async with scripted_smtp() as smtp, office.everything(smtp.port):
         smtp.script(command, reply)
         ids = [await office.accepted() for _ in range(12)]

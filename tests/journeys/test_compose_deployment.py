@@ -17,7 +17,7 @@ import signal
 import socket
 import struct
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -69,6 +69,14 @@ class Running:
     printed: Path
     health: Sequence[str]
     environment: Mapping[str, str]
+    told: bool = False
+
+    def stop(self) -> None:
+        """Tell it to stop, once, as a container engine does."""
+        if not self.told and self.process.returncode is None:
+            # haproxy's image sets STOPSIGNAL SIGUSR1.
+            self.process.send_signal(signal.SIGUSR1 if self.name.startswith("proxy") else signal.SIGTERM)
+        self.told = True
 
     def last_words(self) -> str:
         """The end of what it printed."""
@@ -142,6 +150,41 @@ def _labels(encoded: bytes) -> list[bytes]:
     return parts
 
 
+class Ports:
+    """Free ports, kept from everybody else until the service they are meant for is about to listen there."""
+
+    def __init__(self) -> None:
+        self._kept: defaultdict[str, list[socket.socket]] = defaultdict(list)
+
+    def take(self, service: str, *addresses: str) -> int:
+        """A port that is free at each of the addresses."""
+        while True:
+            try:
+                return self.keep(service, free_port(), *addresses)
+            except OSError:
+                continue
+
+    def keep(self, service: str, port: int, *addresses: str) -> int:
+        """Keep this port; raises OSError when somebody has it."""
+        with contextlib.ExitStack() as stack:
+            kept = [stack.enter_context(socket.socket()) for _ in addresses]
+            for one, address in zip(kept, addresses, strict=True):
+                one.bind((address, port))
+            stack.pop_all()
+        self._kept[service] += kept
+        return port
+
+    def release(self, service: str) -> None:
+        """Let the service have its ports."""
+        for one in self._kept.pop(service, []):
+            one.close()
+
+    def close(self) -> None:
+        """Keep nothing any more."""
+        for service in list(self._kept):
+            self.release(service)
+
+
 @dataclass(slots=True)
 class Deployment:
     """The services of the compose file on this machine."""
@@ -152,18 +195,22 @@ class Deployment:
     running: dict[str, list[Running]] = field(default_factory=dict)
     #: Where a port inside a service's containers is here, for each container.
     places: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    ports: Ports = field(default_factory=Ports)
     dns_port: int = 0
 
     def __post_init__(self) -> None:
         # The proxy finds all gateways at one port and different addresses, as with containers; 127.0.0.0/8 is all ours.
         addresses = [f"127.0.0.{2 + number}" for number in range(replicas("gateway"))]
-        port = free_port_on(*addresses)
-        self.places["gateway"] = [
-            {"8080": f"{address}:{port}", "8081": f"{address}:{free_port_on(address)}"} for address in addresses
-        ]
-        self.places["worker"] = [{"8082": f"{LOOPBACK}:{free_port()}"} for _ in range(replicas("worker"))]
-        self.places["mailbox"] = [{"1025": f"{LOOPBACK}:{free_port()}", "8081": f"{LOOPBACK}:{free_port()}"}]
-        self.places["proxy"] = [{"8080": f"{LOOPBACK}:{free_port()}"}]
+        api, admin = self.ports.take("gateway", *addresses), self.ports.take("gateway", *addresses)
+        self.places["gateway"] = [{"8080": f"{one}:{api}", "8081": f"{one}:{admin}"} for one in addresses]
+        self.places["worker"] = [self._places("worker", "8082") for _ in range(replicas("worker"))]
+        self.places["mailbox"] = [self._places("mailbox", "1025", "8081")]
+        self.places["proxy"] = [self._places("proxy", "8080")]
+        for port in (self.rabbitmq.port, self.rabbitmq._distribution_port, self.rabbitmq._epmd_port):
+            self.ports.keep("rabbitmq", port, LOOPBACK)
+
+    def _places(self, service: str, *ports: str) -> dict[str, str]:
+        return {port: f"{LOOPBACK}:{self.ports.take(service, LOOPBACK)}" for port in ports}
 
     @property
     def url(self) -> str:
@@ -198,6 +245,7 @@ class Deployment:
                     assert condition == "service_started"
 
     async def _start(self, name: str) -> None:
+        self.ports.release(name)
         match name:
             case "postgres":
                 # The server of the test run; its health is its fixture's.
@@ -225,7 +273,6 @@ class Deployment:
             "PATH": os.defpath + ":/usr/sbin",
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(ROOT),
-            **self._own_ports(),
             **{key: self._here(name, number, value) for key, value in service.get("environment", {}).items()},
         }
         printed = self.folder / f"{name}-{number + 1}.printed"
@@ -241,11 +288,6 @@ class Deployment:
         health = service.get("healthcheck", {}).get("test", [])
         assert health[:1] in ([], ["CMD"])
         return Running(f"{name}-{number + 1}", process, printed, self._command(name, number, health[1:]), environment)
-
-    def _own_ports(self) -> dict[str, str]:
-        """For what the compose file leaves at its default: containers do not share their loopback, processes do."""
-        names = ("MAILROOM_LISTEN", "MAILROOM_ADMIN_LISTEN", "MAILROOM_HEALTH_LISTEN")
-        return {name: f"{LOOPBACK}:{free_port()}" for name in names}
 
     def _command(self, name: str, number: int, command: Sequence[str]) -> list[str]:
         if not command:
@@ -315,9 +357,7 @@ class Deployment:
         """Stop everything as `docker compose down` does: each by its signal; the exit codes."""
         running = [one for some in self.running.values() for one in some]
         for one in running:
-            if one.process.returncode is None:
-                # haproxy's image sets STOPSIGNAL SIGUSR1.
-                one.process.send_signal(signal.SIGUSR1 if one.name.startswith("proxy") else signal.SIGTERM)
+            one.stop()
         return {one.name: await one.ended(STOP_SECONDS) for one in running}
 
     def kill(self) -> None:
@@ -330,19 +370,6 @@ class Deployment:
 def replicas(service: str) -> int:
     """How many containers of the service there are."""
     return int(SCALE.get(service, COMPOSE["services"][service].get("deploy", {}).get("replicas", 1)))
-
-
-def free_port_on(*addresses: str) -> int:
-    """A port that is free at each of these addresses."""
-    while True:
-        port = free_port()
-        with contextlib.ExitStack() as stack:
-            try:
-                for address in addresses:
-                    stack.enter_context(socket.socket()).bind((address, port))
-            except OSError:
-                continue
-            return port
 
 
 @pytest.fixture
@@ -366,6 +393,7 @@ async def deployment(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Deploy
         for one in itertools.chain.from_iterable(deployment.running.values()):
             await one.process.wait()
         transport.close()
+        deployment.ports.close()
         await asyncio.to_thread(rabbitmq.close)
         postgres.run_sql("DROP DATABASE deployed WITH (FORCE)")
 
@@ -459,7 +487,7 @@ async def test_the_deployment_delivers(deployment: Deployment) -> None:
         submitting = group.create_task(crowd.submit_all())
         await asyncio.wait({submitting, group.create_task(crowd.half_done.wait())}, return_when=asyncio.FIRST_COMPLETED)
         for service in ("worker", "gateway"):
-            deployment.running[service][0].process.terminate()
+            deployment.running[service][0].stop()
         await submitting
         letters = await _all_arrived(session, deployment)
     exit_codes = await deployment.down()

@@ -1,0 +1,89 @@
+"""The command line itself: help, versions, mistakes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.processes import run_mailroom
+
+COMMANDS = {"up", "gateway", "worker", "migrate", "mailbox", "integrations", "messages"}
+OPERATORS = [
+    "integrations list", "integrations show", "integrations test", "integrations reset", "integrations disable",
+    "messages list", "messages show", "messages redrive",
+]  # fmt: skip
+PROCESSES = ["up", "gateway", "worker", "migrate", "mailbox"]
+
+
+def test_help_lists_the_commands(tmp_path: Path) -> None:
+    """`mailroom --help` lists every command with what it does, and no other."""
+    ended = run_mailroom(tmp_path, {}, "--help")
+
+    listed = dict(re.findall(r"^│ (\w+)  +(\S.*\S) *│$", ended.stdout, re.MULTILINE))
+    assert ended.returncode == 0
+    assert set(listed) == COMMANDS, ended.stdout
+
+
+@pytest.mark.parametrize("command", [*PROCESSES, "integrations", "messages", *OPERATORS])
+def test_every_command_has_help(tmp_path: Path, command: str) -> None:
+    """`--help` of every command explains it and needs no settings."""
+    ended = run_mailroom(tmp_path, {"MAILROOM_LISTEN": "nonsense"}, *command.split(), "--help")
+
+    assert ended.returncode == 0
+    assert f"mailroom {command}" in ended.stdout
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("command", OPERATORS)
+def test_every_operators_command_speaks_json(tmp_path: Path, command: str) -> None:
+    """Every operator's command has `--json`."""
+    assert "--json" in run_mailroom(tmp_path, {}, *command.split(), "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "mistake", ["nonsense", "up --nonsense", "integrations show", "messages list --limit 0", "gateway --processes 0"]
+)
+def test_a_mistake_exits_with_two(tmp_path: Path, mistake: str) -> None:
+    """What is not understood exits with 2, says why, and does nothing."""
+    ended = run_mailroom(tmp_path, {}, *mistake.split())
+
+    assert ended.returncode == 2
+    assert ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", [*PROCESSES, "integrations list", "messages redrive some-id"])
+def test_bad_settings_are_told_by_every_command(tmp_path: Path, command: str) -> None:
+    """Settings that cannot be used end every command with 1 and all of their problems."""
+    bad = {"MAILROOM_LISTEN": "nonsense", "MAILROOM_QUEUE_URL": "carrier-pigeon:"}
+    ended = run_mailroom(tmp_path, bad, *command.split())
+
+    assert ended.returncode == 1
+    assert "MAILROOM_LISTEN" in ended.stderr
+    assert "MAILROOM_QUEUE_URL" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["gateway", "gateway --processes 2", "worker", "migrate"])
+def test_a_deployment_needs_a_shared_database(tmp_path: Path, command: str) -> None:
+    """The processes of a deployment refuse SQLite and say what to set."""
+    ended = run_mailroom(tmp_path, {}, *command.split())
+
+    assert ended.returncode == 1
+    assert "MAILROOM_DATABASE_URL" in ended.stderr
+    assert "postgresql://" in ended.stderr
+    assert not (tmp_path / "var").exists()
+
+
+def test_a_database_out_of_reach_is_told(tmp_path: Path) -> None:
+    """A database out of reach is told in one sentence that names the setting."""
+    away = {
+        "MAILROOM_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
+        "MAILROOM_QUEUE_URL": "amqp://127.0.0.1:1/",
+    }
+    ended = run_mailroom(tmp_path, away, "messages", "list")
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "cannot be reached" in ended.stderr
+    assert "MAILROOM_DATABASE_URL" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1

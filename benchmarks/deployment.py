@@ -46,7 +46,7 @@ class Process:
         """What it has done since its start."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.figures_port}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
-        return {name: float(value) for name, value in (line.split() for line in lines)}
+        return {name: float(value) for name, value in (line.split() for line in lines if not line.startswith("#"))}
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""

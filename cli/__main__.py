@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from inspect import cleandoc
 
 from cyclopts import App
 
@@ -21,27 +22,139 @@ app = App(
     help_format="plaintext",
     version=_version,
 )
-app.command("cli.up:up", name="up", help="Run everything in one process, with a development mailbox.", sort_key=1)
-app.command("cli.deployment:gateway", name="gateway", help="Take submissions in over HTTP.", sort_key=2)
-app.command("cli.deployment:worker", name="worker", help="Deliver what was accepted.", sort_key=3)
-app.command("cli.deployment:migrate", name="migrate", help="Bring the database's tables up to date.", sort_key=4)
-app.command("cli.mailbox_command:mailbox", name="mailbox", help="Run the development mailbox alone.", sort_key=5)
 
-integrations = App(
-    name="integrations", help="See, test, reset and disable the SMTP accounts that mail leaves through.", sort_key=6
+
+def _flowing(text: str) -> str:
+    """Paragraphs whose lines are as long as the terminal is wide."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in cleandoc(text).split("\n\n"))
+
+
+#: Name, where it is, and what `--help` says: the first paragraph in lists too. Here, because a list must not import them.
+PROCESSES = (
+    (
+        "up",
+        "cli.up:up",
+        """Run everything in one process, with a development mailbox.
+
+        Gateway, worker, queue, an SQLite database and a real SMTP server on loopback; needs no configuration. What it
+        keeps is in MAILROOM_DATA_DIR (var). Without integrations in mailroom.toml no mail leaves this machine: the
+        mailbox keeps it and shows it at MAILROOM_ADMIN_LISTEN. Without services there, the examples support and
+        billing exist. Other mailroom commands, given in the same folder, talk to this process. Ctrl-C or SIGTERM ends
+        it.
+        """,
+    ),
+    (
+        "gateway",
+        "cli.deployment:gateway",
+        """Take submissions in over HTTP, at MAILROOM_LISTEN.
+
+        Needs PostgreSQL, RabbitMQ and MAILROOM_SECRET_KEY, and waits for the first two and for `mailroom migrate`.
+        /healthz and /readyz are served there too, and with /metrics (of the first process) at MAILROOM_ADMIN_LISTEN.
+        SIGTERM: is not ready any more, accepts for 3 more seconds, finishes what it began, and exits with 0.
+        """,
+    ),
+    (
+        "worker",
+        "cli.deployment:worker",
+        """Deliver what was accepted.
+
+        Start as many as wanted, on as many machines. Needs PostgreSQL, RabbitMQ and MAILROOM_SECRET_KEY, and waits for
+        the first two and for `mailroom migrate`. Serves /healthz, /readyz and /metrics at MAILROOM_HEALTH_LISTEN.
+        SIGTERM: takes nothing more, finishes what it began within 60 seconds or gives it back, and exits with 0.
+        """,
+    ),
+    (
+        "migrate",
+        "cli.deployment:migrate",
+        """Bring the database's tables up to this version.
+
+        Run it once for each version, before the processes. Waits up to 60 seconds for the database. `mailroom up` does
+        this for its own database by itself.
+        """,
+    ),
+    (
+        "mailbox",
+        "cli.mailbox_command:mailbox",
+        """Run the development mailbox alone: a real SMTP server that keeps what it gets, and shows it in a browser.
+
+        For tests and development: it lets anybody in and delivers nothing. Mail to reply-550@… or reply-451@… is
+        refused with that code, to reply-451-data@… after the final dot, and hang-up@… loses the connection there.
+        """,
+    ),
 )
-integrations.command("cli.operating:list_integrations", name="list")
-integrations.command("cli.operating:show_integration", name="show")
-integrations.command("cli.operating:try_integration", name="test")
-integrations.command("cli.operating:reset_integration", name="reset")
-integrations.command("cli.operating:disable_integration", name="disable")
-app.command(integrations)
+INTEGRATIONS = (
+    (
+        "list",
+        "cli.operating:list_integrations",
+        """List the integrations with their states.
 
-messages = App(name="messages", help="See where messages stand, and re-drive dead letters.", sort_key=7)
-messages.command("cli.operating:list_messages", name="list")
-messages.command("cli.operating:show_message", name="show")
-messages.command("cli.operating:redrive_message", name="redrive")
-app.command(messages)
+        INTENDED is what people want (ENABLED, DISABLED), REPORTED what is so; only ACTIVE sends.
+        """,
+    ),
+    (
+        "show",
+        "cli.operating:show_integration",
+        "Show one integration: its configuration and state, the last transcript, who changed it.",
+    ),
+    (
+        "test",
+        "cli.operating:try_integration",
+        """Let a worker log in at the integration's server now, and print the conversation.
+
+        Sends no mail and leaves the state as it is. Waits up to 60 seconds. Exits with 1 when the test fails.
+        """,
+    ),
+    (
+        "reset",
+        "cli.operating:reset_integration",
+        """Bring an integration back to ACTIVE by way of a live test; the only way out of ERROR and DISABLED.
+
+        Held messages go out once it is ACTIVE, oldest first. Waits up to 60 seconds. Exits with 1 when the test fails.
+        """,
+    ),
+    (
+        "disable",
+        "cli.operating:disable_integration",
+        "Send nothing through an integration any more until it is reset; forms that were accepted wait.",
+    ),
+)
+MESSAGES = (
+    (
+        "list",
+        "cli.operating:list_messages",
+        """List messages, newest first.
+
+        Dead letters are those that are failed, expired or uncertain: `mailroom messages redrive` tries them again.
+        """,
+    ),
+    (
+        "show",
+        "cli.operating:show_message",
+        "Show where one message stands and every recorded attempt, with what the server said.",
+    ),
+    (
+        "redrive",
+        "cli.operating:redrive_message",
+        """Give a dead letter fresh attempts.
+
+        Correct first what made it fail. One whose client was told that it failed cannot be re-driven.
+        """,
+    ),
+)
+
+for number, (name, where, text) in enumerate(PROCESSES):
+    app.command(where, name=name, help=_flowing(text), sort_key=number)
+for number, (group, text, commands) in enumerate(
+    (
+        ("integrations", "See, test, reset and disable the SMTP accounts that mail leaves through.", INTEGRATIONS),
+        ("messages", "See where messages stand, and re-drive dead letters.", MESSAGES),
+    ),
+    start=len(PROCESSES),
+):
+    nouns = App(name=group, help=text, sort_key=number, help_format="plaintext")
+    app.command(nouns)
+    for place, (name, where, help_text) in enumerate(commands):
+        nouns.command(where, name=name, help=_flowing(help_text), sort_key=place)
 
 
 def main() -> None:

@@ -31,30 +31,17 @@ def gateway(
         int, Parameter(help="How many processes share the port; one a core.", validator=Number(gte=1, lte=256))
     ] = 1,
 ) -> int:
-    """Take submissions in over HTTP at MAILROOM_LISTEN.
-
-    Needs PostgreSQL, RabbitMQ and MAILROOM_SECRET_KEY, and waits for the first two and for `mailroom migrate`.
-    /healthz and /readyz are served there too; with /metrics (of the first process) at MAILROOM_ADMIN_LISTEN.
-    SIGTERM: stops being ready, accepts for 3 more seconds, finishes what it began, and exits with 0.
-    """
+    """Take submissions in over HTTP at MAILROOM_LISTEN."""
     return serve(processes)
 
 
 def worker() -> int:
-    """Deliver what was accepted. Start as many as wanted, on as many machines.
-
-    Needs PostgreSQL, RabbitMQ and MAILROOM_SECRET_KEY, and waits for the first two and for `mailroom migrate`.
-    Serves /healthz, /readyz and /metrics at MAILROOM_HEALTH_LISTEN.
-    SIGTERM: takes nothing more, finishes what it began within 60 seconds or gives it back, and exits with 0.
-    """
+    """Deliver what was accepted. Start as many as wanted, on as many machines."""
     return work()
 
 
 def migrate() -> int:
-    """Bring the database's tables up to this version; run it once for each version, before the processes.
-
-    Waits up to 60 seconds for the database. `mailroom up` does this for its own database by itself.
-    """
+    """Bring the database's tables up to this version; run it once for each version, before the processes."""
     configure_logs(LogStyle.CONSOLE)
     try:
         run(_migrate())

@@ -30,11 +30,7 @@ def mailbox(
         Path | None, Parameter(help="Where to keep it. Without it: the folder mailbox in MAILROOM_DATA_DIR.")
     ] = None,
 ) -> int:
-    """Run the development mailbox alone: a real SMTP server that keeps what it gets, and shows it in a browser.
-
-    For tests and development: it lets anybody in and delivers nothing. Mail to reply-550@… or reply-451@… is refused
-    with that code, reply-451-data@… after the final dot, and hang-up@… loses the connection there.
-    """
+    """Run the development mailbox alone: a real SMTP server that keeps what it gets, and shows it in a browser."""
     configure_logs(LogStyle.CONSOLE, LogLevel.WARNING)
     try:
         run(_mailbox(smtp, pages, folder))

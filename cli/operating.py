@@ -9,17 +9,14 @@ from cli import printing
 from cli.commands import Complained, asked
 from cli.printing import moment
 
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON for programs.")]
+Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON, for programs.")]
 Name = Annotated[str, Parameter(help="The integration's name, as `mailroom integrations list` shows it.")]
 Id = Annotated[str, Parameter(help="The message's id: the interactionId its client got, without the angle brackets.")]
 Why = Annotated[str | None, Parameter(help="The reason, for the history that others will read.")]
 
 
 def list_integrations(*, json: Json = False) -> int:
-    """List the integrations with their states.
-
-    intended is what people want (ENABLED, DISABLED), reported what is so; only ACTIVE sends.
-    """
+    """List the integrations with their states."""
     try:
         found = asked("integrations.list")
     except Complained as told:
@@ -55,18 +52,12 @@ def show_integration(name: Name, /, *, json: Json = False) -> int:
 
 
 def try_integration(name: Name, /, *, json: Json = False) -> int:
-    """Let a worker log in at the integration's server now, and print the conversation.
-
-    Sends no mail and leaves the state as it is. Waits up to 60 seconds. Exits with 1 when the test fails.
-    """
+    """Let a worker log in at the integration's server now, and print the conversation."""
     return _tested("integrations.test", json=json, name=name)
 
 
 def reset_integration(name: Name, /, *, why: Why = None, json: Json = False) -> int:
-    """Bring an integration back to ACTIVE by way of a live test; the only way out of ERROR and DISABLED.
-
-    Held messages go out once it is ACTIVE, oldest first. Waits up to 60 seconds. Exits with 1 when the test fails.
-    """
+    """Bring an integration back to ACTIVE by way of a live test; the only way out of ERROR and DISABLED."""
     return _tested("integrations.reset", json=json, name=name, why=why)
 
 

@@ -61,15 +61,11 @@ TESTED_SECONDS = 15.0
 
 def up(
     *,
-    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative="", help="Log every event.")] = False,
+    verbose: Annotated[
+        bool, Parameter(name=["--verbose", "-v"], negative="", show_default=False, help="Log every event.")
+    ] = False,
 ) -> int:
-    """Run everything in one process: gateway, worker, queue, an SQLite database and a development mailbox.
-
-    Needs no configuration; what it keeps is in MAILROOM_DATA_DIR (var). Without integrations in mailroom.toml no mail
-    leaves this machine: a real SMTP server on loopback keeps it and shows it at MAILROOM_ADMIN_LISTEN. Without
-    services there, the examples support and billing exist. Other mailroom commands, given in the same folder, talk to
-    this process. Ctrl-C or SIGTERM ends it.
-    """
+    """Run everything in one process: gateway, worker, queue, an SQLite database and a development mailbox."""
     configure_logs(LogStyle.CONSOLE, LogLevel.INFO if verbose else LogLevel.WARNING)
     try:
         run(run_up())

@@ -14,7 +14,7 @@ from gateway.forms.routes import Counter
 from gateway.intake import Intake
 from gateway.outcomes import Outcomes
 from mailroom.attachments import AttachmentStore
-from mailroom.health import health_app
+from mailroom.health import health_answer, health_app
 from mailroom.logs import get_logger
 from mailroom.queue.port import Queue
 from mailroom.settings import Settings
@@ -62,8 +62,8 @@ class Gateway:
         self.app = web.Application(middlewares=[always_json], client_max_size=NO_LIMIT_OF_AIOHTTP)
         routes.add_routes(self.app, counter)
         self.health = health_app(self.unready, self.figures)
-        for path in ("/healthz", "/readyz"):
-            self.app.router.add_get(path, self._same_as_health(path))
+        self.app.router.add_get("/healthz", self._healthz)
+        self.app.router.add_get("/readyz", self._readyz)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Gateway"]:
@@ -111,13 +111,11 @@ class Gateway:
             "mailroom_broker_connected": float(self._queue.connected),
         }
 
-    def _same_as_health(self, path: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def answer(request: web.Request) -> web.Response:
-            reason = self.unready() if path == "/readyz" else None
-            status = "not ready" if reason else "ready" if path == "/readyz" else "alive"
-            return _json(503 if reason else 200, {"status": status, "reason": reason})
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return health_answer("alive", None)
 
-        return answer
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return health_answer("ready", self.unready())
 
 
 @web.middleware

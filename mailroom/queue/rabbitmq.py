@@ -46,8 +46,9 @@ BACK_OFF_SECONDS = 0.5
 #: How often a subscription looks whether the broker still knows its consumer.
 WATCH_SECONDS = 5.0
 
-#: So many looks in a row may find tickets waiting and none coming, before the consumer is replaced.
-LOOKS_WITHOUT = 1
+#: After so many looks at which nothing had come a consumer is replaced: when tickets wait, and when it seems idle.
+LOOKS_WHILE_READY = 2
+LOOKS_WHILE_IDLE = 6
 
 UNREADABLE = "mailroom.unreadable"
 NUDGES = "mailroom.nudges"
@@ -74,8 +75,9 @@ class WrongTopology(Exception):
 class RabbitQueue:
     """Tickets on RabbitMQ; several hosts in the URL, parted by commas, are tried in turn."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, watch_seconds: float = WATCH_SECONDS) -> None:
         urls = _urls(url)
+        self._watch_seconds = watch_seconds
         self._publishing = _Link(urls, "mailroom publisher")
         self._consuming = _Link(urls, "mailroom consumer")
         self._channel: AbstractChannel | None = None
@@ -140,7 +142,9 @@ class RabbitQueue:
         self, address: Address, prefetch: int, take: Callable[[Delivery], None]
     ) -> "_RabbitSubscription":
         """Have `take` called with every ticket, through every loss of the broker."""
-        subscription = _RabbitSubscription(self._consuming, address, prefetch, take, self._subscriptions.discard)
+        subscription = _RabbitSubscription(
+            self._consuming, address, prefetch, take, self._watch_seconds, self._subscriptions.discard
+        )
         self._subscriptions.add(subscription)
         return subscription
 
@@ -276,12 +280,14 @@ class _RabbitSubscription:
         address: Address,
         prefetch: int,
         take: Callable[[Delivery], None],
+        watch_seconds: float,
         ended: Callable[["_RabbitSubscription"], None],
     ) -> None:
         self._link = link
         self._address = address
         self._prefetch = prefetch
         self._take = take
+        self._watch_seconds = watch_seconds
         self._ended = ended
         self._hands = _Hands()
         #: Set when there is something to look at before it is time: another prefetch, or a channel that has closed.
@@ -322,7 +328,7 @@ class _RabbitSubscription:
                 tag = await self._consume_with_prefetch(channel, queue)
             while await self._still_consuming(channel, queue.name, tag):
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(WATCH_SECONDS):
+                    async with asyncio.timeout(self._watch_seconds):
                         await self._woken.wait()
                 self._woken.clear()
                 if self._prefetch != self._hands.prefetch and not channel.is_closed:
@@ -350,7 +356,7 @@ class _RabbitSubscription:
             if tag not in underlay.consumers:
                 return False
             seen = (await channel.declare_queue(queue, passive=True)).declaration_result
-        return bool(seen.consumer_count) and not self._hands.starved(seen.message_count or 0)
+        return bool(seen.consumer_count) and not self._hands.forgotten(seen.message_count or 0)
 
     async def _received(self, message: AbstractIncomingMessage) -> None:
         try:
@@ -366,7 +372,7 @@ class _RabbitSubscription:
 
 @dataclass(slots=True)
 class _Hands:
-    """What one channel's consumer has taken and given back, for whoever watches that it is not forgotten."""
+    """What one channel's consumer has taken and given back, for whoever watches that the broker has not forgotten it."""
 
     prefetch: int = 0
     taken: int = 0
@@ -374,19 +380,16 @@ class _Hands:
     taken_before: int = 0
     looks_without: int = 0
 
-    def starved(self, ready: int) -> bool:
-        """Whether tickets wait, our hands are free, and nothing has come between three looks.
+    def forgotten(self, ready: int) -> bool:
+        """Whether nothing came for several looks although something waits, or for many with nothing in hand.
 
-        RabbitMQ 3.10 does that: a quorum queue that was deleted and declared anew lists its old consumer, and never
-        delivers to it.
+        A consumer can be listed at the broker and get nothing: RabbitMQ 3.10 does that to one whose quorum queue was
+        deleted and declared anew, and counts the tickets it never delivers as in that consumer's hand.
         """
-        has_room = self.taken - self.given_back < self.prefetch
-        if ready and has_room and self.taken == self.taken_before:
-            self.looks_without += 1
-        else:
-            self.looks_without = 0
-        self.taken_before = self.taken
-        return self.looks_without > LOOKS_WITHOUT
+        in_hand = self.taken - self.given_back
+        came, self.taken_before = self.taken > self.taken_before, self.taken
+        self.looks_without = 0 if came or in_hand >= self.prefetch else self.looks_without + 1
+        return self.looks_without >= (LOOKS_WHILE_READY if ready else LOOKS_WHILE_IDLE) and (ready > 0 or not in_hand)
 
 
 class _RabbitDelivery:

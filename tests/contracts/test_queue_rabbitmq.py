@@ -76,7 +76,8 @@ async def test_the_queue_keeps_what_it_was_given(queue: RabbitQueue, url: str, r
     told = await asyncio.to_thread(
         rabbitmq.evaluate,
         f'{{ok, Q}} = rabbit_amqqueue:lookup({{resource, <<"{url.rpartition("/")[2]}">>, queue, '
-        f'<<"{ADDRESS.queue}">>}}), lists:flatten(io_lib:format("~0p", [rabbit_amqqueue:info(Q, [type, durable, arguments])])).',
+        f'<<"{ADDRESS.queue}">>}}), '
+        'lists:flatten(io_lib:format("~0p", [rabbit_amqqueue:info(Q, [type, durable, arguments])])).',
     )
     assert "{type,rabbit_quorum_queue}" in told or "{type,quorum}" in told
     assert "{durable,true}" in told
@@ -122,7 +123,7 @@ async def test_a_full_queue_refuses_without_harm_to_others(queue: RabbitQueue, u
     channel = queue._channel
     async with await aio_pika.connect(url) as connection:
         # A queue of our name that is full from the start.
-        arguments = {"x-queue-type": "classic", "x-max-length": 0, "x-overflow": "reject-publish"}
+        arguments: dict[str, Any] = {"x-queue-type": "classic", "x-max-length": 0, "x-overflow": "reject-publish"}
         await (await connection.channel()).declare_queue(ADDRESS.queue, durable=True, arguments=arguments)
     queue._declared.add(ADDRESS.queue)
     with pytest.raises(QueueUnavailable):
@@ -172,8 +173,9 @@ async def test_an_operator_may_close_every_connection(queue: RabbitQueue, rabbit
             await asyncio.sleep(0.1)
 
 
-async def test_a_queue_deleted_under_its_consumer_is_made_anew(queue: RabbitQueue, url: str) -> None:
+async def test_a_queue_deleted_under_its_consumer_is_made_anew(url: str) -> None:
     """Somebody deletes a queue: the next publish declares it again, and its consumer finds its way back."""
+    queue = RabbitQueue(url, watch_seconds=0.3)
     inbox = Inbox()
     await queue.subscribe(ADDRESS, 10, inbox.take)
     await arrived(queue, inbox)
@@ -181,6 +183,25 @@ async def test_a_queue_deleted_under_its_consumer_is_made_anew(queue: RabbitQueu
         await (await connection.channel()).queue_delete(ADDRESS.queue)
 
     await arrived(queue, inbox)
+    await queue.aclose()
+
+
+async def test_an_idle_consumer_is_not_forgotten(url: str) -> None:
+    """However long nothing came, what is published is taken, once; what is in hand stays there."""
+    queue = RabbitQueue(url, watch_seconds=0.02)
+    inbox = Inbox()
+    await queue.subscribe(ADDRESS, 2, inbox.take)
+    for _ in range(3):
+        await arrived(queue, inbox)
+        await asyncio.sleep(0.5)
+    for _ in range(3):
+        await queue.publish(ADDRESS, a_ticket())
+    in_hand = [await inbox.next() for _ in range(2)]
+    await inbox.nothing_comes()
+    await in_hand[0].acknowledge()
+    await inbox.next()
+    await inbox.nothing_comes()
+    await queue.aclose()
 
 
 async def test_what_was_in_hand_comes_again(queue: RabbitQueue, rabbitmq: RabbitMQ) -> None:

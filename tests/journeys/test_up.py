@@ -164,7 +164,7 @@ async def until_listed(tmp_path: Path, variables: dict[str, str], printed: str) 
     answer = await follow(printed)
     async with asyncio.timeout(30):
         while (
-            answer["interactionId"]
+            str(answer["interactionId"])
             not in (await mailroom(tmp_path, variables, "messages", "list", "--status", "held")).stdout
         ):
             await asyncio.sleep(0.1)

@@ -345,12 +345,14 @@ class Deployment:
                 "gateway:8080": f"gateway:{gateway_port}",
             },
         }
-        text = (ROOT / source).read_text()
-        for there, here in replaced[source].items():
-            assert there in text, f"{source} does not say {there}"
-            text = text.replace(there, here)
         copy = self.folder / Path(source).name
-        copy.write_text(text)
+        # Written once: a process may be reading it.
+        if not copy.exists():
+            text = (ROOT / source).read_text()
+            for there, here in replaced[source].items():
+                assert there in text, f"{source} does not say {there}"
+                text = text.replace(there, here)
+            copy.write_text(text)
         return copy
 
     async def down(self) -> dict[str, int]:

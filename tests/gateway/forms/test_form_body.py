@@ -296,7 +296,7 @@ async def leave(intake: Intake, sent: bytes) -> BaseException:
     _, writer = await intake.connect(MULTIPART, 9_000_000)
     writer.write(sent)
     async with asyncio.timeout(30):
-        while not intake.stored():  # noqa: ASYNC110  # the file system sends no events
+        while not intake.stored():  # the file system sends no events
             await asyncio.sleep(0.01)
         writer.close()
         return await intake.raised.get()

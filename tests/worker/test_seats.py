@@ -1,0 +1,47 @@
+"""Seats: urgent lanes first, and some kept for the agents."""
+
+import pytest
+
+from mailroom.message import Lane
+from worker.consumer import tickets_to_hold
+from worker.seats import Seats, kept_for_agents
+
+
+@pytest.mark.parametrize(("seats", "kept"), [(1, 0), (2, 1), (3, 1), (4, 1), (7, 1), (8, 2), (20, 5)])
+def test_one_in_four_is_kept_for_agents(seats: int, kept: int) -> None:
+    """One seat in four is kept for agents' mail, at least one of two, and none of a single one."""
+    assert kept_for_agents(seats) == kept
+
+
+def test_agents_go_first_and_forms_leave_them_room() -> None:
+    """Free seats go to the agent lane first; forms may take all but the kept ones."""
+    seats: Seats[str] = Seats(4)
+    for number in range(5):
+        seats.wait(Lane.FORM, f"form {number}")
+    seats.wait(Lane.AGENT, "agent")
+
+    assert [seats.next() for _ in range(4)] == ["agent", "form 0", "form 1", None]
+    seats.wait(Lane.AGENT, "another agent")
+    assert seats.next() == "another agent"
+    assert seats.next() is None
+
+
+def test_a_seat_given_back_is_taken_by_whoever_waits() -> None:
+    """A seat that is left serves the next in line."""
+    seats: Seats[str] = Seats(1)
+    seats.wait(Lane.CAMPAIGN, "first")
+    seats.wait(Lane.CAMPAIGN, "second")
+
+    assert seats.next() == "first"
+    assert seats.next() is None
+    seats.leave()
+    assert seats.next() == "second"
+    assert seats.waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("seats", "ids_per_ticket", "tickets"), [(8, 1, 16), (8, 2, 8), (8, 16, 1), (8, 32, 1), (1, 1, 2), (20, 3, 14)]
+)
+def test_the_fewest_tickets_that_cover_twice_the_seats(seats: int, ids_per_ticket: float, tickets: int) -> None:
+    """A worker holds just enough tickets to keep its seats busy, so that others find work too."""
+    assert tickets_to_hold(seats, ids_per_ticket) == tickets

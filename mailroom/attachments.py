@@ -8,9 +8,12 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ParamSpec, TypeVar
+
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
 
 #: Characters of a key: 32 hexadecimal digits, spread over 256 folders by the first two.
 KEY_LENGTH = 32
@@ -23,10 +26,10 @@ class AttachmentMissing(Exception):
 class Upload:
     """A file on its way in. `write` as often as bytes arrive, then `finish` once; leaving without it removes the file."""
 
-    def __init__(self, file: BinaryIO, temporary: Path, final: Path) -> None:
-        self._file = file
-        self._temporary = temporary
+    def __init__(self, final: Path) -> None:
         self._final = final
+        self._temporary = final.with_suffix(".part")
+        self._file: BinaryIO | None = None
         self._finished = False
 
     @property
@@ -36,25 +39,40 @@ class Upload:
 
     async def write(self, data: bytes) -> None:
         """Append; off the event loop, because the disk may be slow."""
-        await asyncio.to_thread(self._file.write, data)
+        await _finishing(self._opened().write, data)
 
     async def finish(self) -> None:
         """Return once the file is on the disk under its key."""
-        await asyncio.to_thread(self._sync_and_rename)
+        await _finishing(self._sync_and_rename)
         self._finished = True
 
+    async def open(self) -> None:
+        """Make the file, still under its temporary name."""
+        await _finishing(self._open)
+
+    def _open(self) -> None:
+        _make_folder(self._final.parent)
+        self._file = self._temporary.open("xb")
+
+    def _opened(self) -> BinaryIO:
+        assert self._file is not None, "an upload is opened before it is written"  # noqa: S101 - `upload` does
+        return self._file
+
     def _sync_and_rename(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        file = self._opened()
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
         self._temporary.rename(self._final)
         _sync_folder(self._final.parent)
 
     def discard_unless_finished(self) -> None:
         """Remove what was written when `finish` was not reached."""
-        if not self._finished:
+        if not self._finished and self._file is not None:
             self._file.close()
             self._temporary.unlink(missing_ok=True)
+            # Whoever is cancelled during `finish` never learned the key.
+            self._final.unlink(missing_ok=True)
 
 
 class AttachmentStore:
@@ -67,17 +85,12 @@ class AttachmentStore:
     async def upload(self) -> AsyncIterator[Upload]:
         """Open a new file to write to; it is kept only when `finish` was awaited inside."""
         key = secrets.token_hex(KEY_LENGTH // 2)
-        upload = await asyncio.to_thread(self._open, key)
+        upload = Upload(self._path(key))
         try:
+            await upload.open()
             yield upload
         finally:
             upload.discard_unless_finished()
-
-    def _open(self, key: str) -> Upload:
-        final = self._path(key)
-        _make_folder(final.parent)
-        temporary = final.with_suffix(".part")
-        return Upload(temporary.open("xb"), temporary, final)
 
     async def read(self, key: str) -> bytes:
         """The whole file; raises AttachmentMissing."""
@@ -92,6 +105,16 @@ class AttachmentStore:
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / key
+
+
+async def _finishing(step: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs) -> Result:
+    """Run a step off the event loop; whoever is cancelled leaves when it is over, so that it can be cleaned up."""
+    running = asyncio.ensure_future(asyncio.to_thread(step, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 def _make_folder(folder: Path) -> None:

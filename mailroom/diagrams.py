@@ -1,7 +1,8 @@
 """`python -m mailroom.diagrams`: the state diagrams of docs/architecture.md, drawn from the tables the code reads."""
 
 import sys
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ def integration_states() -> str:
     return _drawn((ReportedState.ACTIVATING,), STATE_MOVES)
 
 
-def _drawn(beginnings: Iterable[State], moves: Mapping[State, Set[State]]) -> str:
+def _drawn(beginnings: Iterable[State], moves: Mapping[State, AbstractSet[State]]) -> str:
     lines = [f"[*] --> {state}" for state in beginnings]
     for state, targets in moves.items():
         lines += [f"{state} --> {target}" for target in type(state) if target in targets]

@@ -121,6 +121,8 @@ class Consumer:
                 await self._leave(line)
 
     def _wants(self, line: Line, integration: Integration) -> bool:
+        if self._stopping:
+            return False
         if not self._desk.watch.is_fresh:
             return line.subscription is not None
         # Agents' mail is taken in any state: it fails visibly instead of waiting (the gate decides that).

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +32,12 @@ class Deployment:
         """One of its processes, while inside."""
         return running(self.folder, {**self.variables, **variables}, *arguments, module=module)
 
-    def mailbox(self) -> contextlib.AbstractContextManager[Running]:
-        """Its development mailbox."""
-        return self.process("mailbox", "--smtp", self.smtp, "--pages", self.pages)
+    @contextlib.asynccontextmanager
+    async def mailbox(self) -> AsyncIterator[Running]:
+        """Its development mailbox, taking mail: a live test before that would end in ERROR."""
+        with self.process("mailbox", "--smtp", self.smtp, "--pages", self.pages) as mailbox:
+            await mailbox.prints("Taking mail")
+            yield mailbox
 
     @property
     def ready(self) -> str:
@@ -83,19 +87,16 @@ async def test_processes_deliver_and_stop(deployment: Deployment) -> None:
     """Migrated, gateway and worker deliver what they accept, and each exits with 0 when it is told to stop."""
     migrated = await mailroom(deployment.folder, deployment.variables, "migrate")
     again = await mailroom(deployment.folder, deployment.variables, "migrate")
-    with (
-        deployment.mailbox() as mailbox,
-        deployment.process("gateway") as gateway,
-        deployment.process("worker") as worker,
-    ):
-        await becomes(deployment.ready, 200)
-        await becomes(deployment.worker_ready, 200)
-        await deployment.active()
-        answer = await deployment.post()
-        found = await letters(deployment.pages)
-        listed = await mailroom(deployment.folder, deployment.variables, "messages", "list", "--json")
-        tested = await mailroom(deployment.folder, deployment.variables, "integrations", "test", "main", "--json")
-        codes = [await worker.stop(), await gateway.stop(), await mailbox.stop()]
+    async with deployment.mailbox() as mailbox:
+        with deployment.process("gateway") as gateway, deployment.process("worker") as worker:
+            await becomes(deployment.ready, 200)
+            await becomes(deployment.worker_ready, 200)
+            await deployment.active()
+            answer = await deployment.post()
+            found = await letters(deployment.pages)
+            listed = await mailroom(deployment.folder, deployment.variables, "messages", "list", "--json")
+            tested = await mailroom(deployment.folder, deployment.variables, "integrations", "test", "main", "--json")
+            codes = [await worker.stop(), await gateway.stop(), await mailbox.stop()]
 
     assert (migrated.returncode, again.returncode) == (0, 0)
     assert answer["statusCode"] == 0
@@ -109,25 +110,22 @@ async def test_they_may_start_before_everything(deployment: Deployment, postgres
     """Started while database and broker are away and before the migration, they wait, answer 1, and work in the end."""
     postgres.stop()
     rabbitmq.stop_app()
-    with (
-        deployment.process(module="gateway") as gateway,
-        deployment.process(module="worker") as worker,
-        deployment.mailbox(),
-    ):
-        await becomes(deployment.ready, 503)
-        await becomes(deployment.worker_ready, 503)
-        early = await deployment.post()
-        postgres.start()
-        await gateway.says("run `mailroom migrate`")
-        await worker.says("run `mailroom migrate`")
-        rabbitmq.start_app()
-        await mailroom(deployment.folder, deployment.variables, "migrate")
-        await becomes(deployment.ready, 200)
-        await becomes(deployment.worker_ready, 200)
-        await deployment.active()
-        late = await deployment.post()
-        found = await letters(deployment.pages)
-        codes = [await worker.stop(), await gateway.stop()]
+    async with deployment.mailbox():
+        with deployment.process(module="gateway") as gateway, deployment.process(module="worker") as worker:
+            await becomes(deployment.ready, 503)
+            await becomes(deployment.worker_ready, 503)
+            early = await deployment.post()
+            postgres.start()
+            await gateway.says("run `mailroom migrate`")
+            await worker.says("run `mailroom migrate`")
+            rabbitmq.start_app()
+            await mailroom(deployment.folder, deployment.variables, "migrate")
+            await becomes(deployment.ready, 200)
+            await becomes(deployment.worker_ready, 200)
+            await deployment.active()
+            late = await deployment.post()
+            found = await letters(deployment.pages)
+            codes = [await worker.stop(), await gateway.stop()]
 
     assert early["statusCode"] == 1
     assert (late["statusCode"], len(found)) == (0, 1)
@@ -162,25 +160,22 @@ async def test_a_stopping_gateway_goes_on_for_a_while(deployment: Deployment) ->
 async def test_several_processes_share_the_port(deployment: Deployment) -> None:
     """`gateway --processes 2` serves with two, starts one that was killed again, and ends both with itself."""
     await mailroom(deployment.folder, deployment.variables, "migrate")
-    with (
-        deployment.mailbox(),
-        deployment.process("worker"),
-        deployment.process("gateway", "--processes", "2") as gateway,
-    ):
-        await becomes(deployment.ready, 200)
-        await deployment.active()
-        children = gateway.children()
-        os.kill(children[0], signal.SIGKILL)
-        await gateway.says("is started again")
-        async with asyncio.timeout(30):
-            while len(set(gateway.children()) - {children[0]}) < 2:
-                await asyncio.sleep(0.05)
-        metrics = f"http://{deployment.variables['MAILROOM_ADMIN_LISTEN']}/readyz"
-        await becomes(metrics, 200)
-        answers = [(await deployment.post())["statusCode"] for _ in range(6)]
-        found = await letters(deployment.pages, answers.count(0))
-        last = gateway.children()
-        code = await gateway.stop()
+    async with deployment.mailbox():
+        with deployment.process("worker"), deployment.process("gateway", "--processes", "2") as gateway:
+            await becomes(deployment.ready, 200)
+            await deployment.active()
+            children = gateway.children()
+            os.kill(children[0], signal.SIGKILL)
+            await gateway.says("is started again")
+            async with asyncio.timeout(30):
+                while len(set(gateway.children()) - {children[0]}) < 2:
+                    await asyncio.sleep(0.05)
+            metrics = f"http://{deployment.variables['MAILROOM_ADMIN_LISTEN']}/readyz"
+            await becomes(metrics, 200)
+            answers = [(await deployment.post())["statusCode"] for _ in range(6)]
+            found = await letters(deployment.pages, answers.count(0))
+            last = gateway.children()
+            code = await gateway.stop()
 
     assert len(children) == 2
     assert 0 in answers

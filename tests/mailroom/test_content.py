@@ -1,0 +1,57 @@
+"""A content in its row."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailroom.message import Attachment, Content
+from mailroom.store.content import UnreadableContent, decode_content, encode_content
+from tests.builders import a_content
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+pairs = st.lists(st.tuples(texts, texts), max_size=3).map(tuple)
+attachments = st.builds(
+    Attachment, name=texts, media_type=texts, size=st.integers(0, 2**40),
+    content=st.none() | st.binary(max_size=40), key=st.none() | texts,
+)  # fmt: skip
+contents = st.builds(
+    Content, to=texts, subject=texts, text=texts, html=st.none() | texts, from_name=st.none() | texts,
+    from_address=st.none() | texts, reply_to=st.none() | texts, reply_to_name=st.none() | texts, headers=pairs,
+    attributes=pairs, attachments=st.lists(attachments, max_size=3).map(tuple),
+)  # fmt: skip
+
+
+@given(content=contents)
+def test_a_content_is_read_as_it_was_written(content: Content) -> None:
+    """Every member survives, with files and any text."""
+    assert decode_content(encode_content(content)) == content
+
+
+@given(data=st.binary(max_size=80))
+def test_any_bytes_are_a_content_or_unreadable(data: bytes) -> None:
+    """Nothing that may stand in a row raises anything but UnreadableContent."""
+    with pytest.raises(UnreadableContent):
+        decode_content(data)
+    with pytest.raises(UnreadableContent):
+        decode_content(b"\x01" + data)
+
+
+def test_a_later_writer_may_add_members() -> None:
+    """What a newer Mailroom wrote and this one does not know is ignored."""
+    wire = {"to": "a@b.test", "subject": "s", "text": "t", "colour": "blue"}
+
+    assert decode_content(b"\x01" + msgspec.msgpack.encode(wire)) == Content(to="a@b.test", subject="s", text="t")
+
+
+@pytest.mark.parametrize("start", [b"", b"\x02", b"{"])
+def test_another_version_is_named(start: bytes) -> None:
+    """A row of a version that this Mailroom cannot read says so, rather than being half understood."""
+    with pytest.raises(UnreadableContent, match="version"):
+        decode_content(start + encode_content(a_content())[1:] if start else b"")
+
+
+def test_a_damaged_content_says_so() -> None:
+    """A row that was cut off is not sent as if it were whole."""
+    with pytest.raises(UnreadableContent, match="damaged"):
+        decode_content(encode_content(a_content())[:-3])

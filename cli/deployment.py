@@ -24,6 +24,9 @@ log = get_logger(__name__)
 DATABASE_SECONDS = 60.0
 LOOK_SECONDS = 1.0
 
+#: Seconds one statement of a migration may take: it may have to rewrite a large table.
+MIGRATION_SECONDS = 6 * 3600.0
+
 
 def gateway(
     *,
@@ -57,7 +60,7 @@ async def _migrate() -> None:
         raise BadSettings(
             ["MAILROOM_DATABASE_URL: is sqlite:, which `mailroom up` migrates by itself; set it to postgresql://…"]
         )
-    store = open_store(settings.database_url, connections=1)
+    store = open_store(settings.database_url, connections=1, command_seconds=MIGRATION_SECONDS)
     deadline = time.monotonic() + DATABASE_SECONDS
     try:
         while True:

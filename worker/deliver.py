@@ -254,6 +254,7 @@ def was_tried(outcome: Outcome) -> bool:
 
 
 def words_of(reply: Reply) -> str:
-    """A reply in one line: the command, the code, the server's words."""
-    parts = (f"{reply.command}:", str(reply.code) if reply.code else None, reply.enhanced, reply.text)
+    """A reply in one line: the command, the code, the enhanced code where the words do not begin with it, the words."""
+    enhanced = None if reply.enhanced and reply.text.startswith(reply.enhanced) else reply.enhanced
+    parts = (f"{reply.command}:", str(reply.code) if reply.code else None, enhanced, reply.text)
     return " ".join(part for part in parts if part)

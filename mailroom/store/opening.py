@@ -26,12 +26,15 @@ class SchemaMismatch(Exception):
     """The tables are not what this version needs."""
 
 
-def open_store(url: str, *, connections: int = 8) -> Store:
-    """A store for this URL: `sqlite:///path` or `postgresql://…`; nothing is connected before the first query."""
+def open_store(url: str, *, connections: int = 8, command_seconds: float = 10) -> Store:
+    """A store for this URL: `sqlite:///path` or `postgresql://…`; nothing is connected before the first query.
+
+    On PostgreSQL no statement may take longer than `command_seconds`.
+    """
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme == "sqlite":
         return SqliteStore(Path(sa.make_url(url).database or "mailroom.db"))
-    return PostgresqlStore(url, connections=connections)
+    return PostgresqlStore(url, connections=connections, command_timeout=command_seconds)
 
 
 def migrate(tx: Connection) -> None:

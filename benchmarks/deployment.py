@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.journeys.office import migrated
+from tests.builders import migrated
 from tests.services import Services, Sink, free_port
 
 #: Seconds everything may take to start.

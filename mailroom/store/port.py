@@ -30,7 +30,7 @@ class Store(Protocol):
     async def statement(
         self, work: Callable[Concatenate[Connection, Args], Result], *args: Args.args, **kwargs: Args.kwargs
     ) -> Result:
-        """Run work of a single statement, which is committed when this returns."""
+        """Run work of a single statement that finds its rows by key, which is committed when this returns."""
         ...
 
     async def transaction(

@@ -154,7 +154,7 @@ async def test_only_one_sweeps(store: PostgresqlStore) -> None:
             locked.set()
             await go_on.wait()
 
-    other = await asyncpg.connect(store._engine.url.set(drivername="postgresql").render_as_string())
+    other = await asyncpg.connect(store._questions.url.set(drivername="postgresql").render_as_string())
     sweeper = asyncio.create_task(hold(other))
     await locked.wait()
     meanwhile = await store.transaction(sweeping.release, integration_id, now=NOW, limit=10)

@@ -13,7 +13,8 @@ from mailroom.integration import ReportedState
 from mailroom.message import Status
 from mailroom.rates import Rate
 from mailroom.settings import EmailOptions, LimitSettings
-from tests.journeys.office import FORM, MAILBOX, Office, an_office, migrated
+from tests.builders import migrated
+from tests.journeys.office import FORM, MAILBOX, Office, an_office
 from tests.smtp_server import scripted_smtp
 
 

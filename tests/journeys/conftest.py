@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.journeys.office import Office, an_office, migrated
+from tests.builders import migrated
+from tests.journeys.office import Office, an_office
 from tests.services import Postgres, RabbitMQ
 
 

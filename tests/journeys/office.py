@@ -30,7 +30,7 @@ from mailroom.store import integrations, messages, schema
 from mailroom.store.content import encode_content
 from mailroom.store.integrations import NewIntegration
 from mailroom.store.messages import Attempt, NewMessage, Standing
-from mailroom.store.opening import migrate, open_store
+from mailroom.store.opening import open_store
 from mailroom.store.port import Store
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
@@ -51,15 +51,6 @@ FORM = {
 MAILBOX = "support@company.test"
 
 VAULT = Vault(["a key for tests"])
-
-
-async def migrated(url: str) -> None:
-    """Give a fresh database its tables."""
-    store = open_store(url)
-    try:
-        await store.transaction(migrate)
-    finally:
-        await store.aclose()
 
 
 @dataclass(slots=True)

@@ -265,6 +265,7 @@ async def test_a_lost_read_is_unavailable(far: PostgresqlStore, proxy: FaultProx
 
 async def test_a_black_hole_is_an_unknown_commit_in_time(far: PostgresqlStore, proxy: FaultProxy) -> None:
     """A network that swallows everything is an error within the budget, and forgotten when it is over."""
+    await far.statement(messages.accept, [a_message(NOBODY)])
     await proxy.set_mode(Mode.HOLE)
     async with asyncio.timeout(BUDGET_SECONDS):
         with pytest.raises(CommitUnknown):
@@ -306,7 +307,7 @@ async def test_an_exhausted_pool_is_unavailable(url: str) -> None:
     busy = asyncio.create_task(store.read(lambda tx: tx.execute(sa.text("SELECT pg_sleep(1.5)"))))
     await asyncio.sleep(0.2)
     with pytest.raises(StoreUnavailable):
-        await store.statement(messages.accept, [a_message(NOBODY)])
+        await store.transaction(messages.accept, [a_message(NOBODY)])
     await busy
     await store.aclose()
 

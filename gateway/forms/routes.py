@@ -32,8 +32,8 @@ from mailroom.watch import IntegrationWatch
 
 log = get_logger(__name__)
 
-#: Bytes counted for a request that does not say how many it brings: what any of its texts may have.
-UNSAID_SIZE = 1024 * 1024
+#: Bytes that a form may have beside its files, generously; for what is in hand at once, not for what is refused.
+BESIDE_FILES = 1024 * 1024
 
 #: Statuses that are final failures: the endpoint answers statusCode 1 for them.
 FAILURES = frozenset({Status.FAILED, Status.EXPIRED})
@@ -98,7 +98,9 @@ class Forms:
 
     async def _submit(self, request: web.Request, service: str, options: EmailOptions) -> dict[str, Any]:
         _check_key(request, options)
-        size = request.content_length if request.content_length is not None else UNSAID_SIZE
+        # What says that it is larger than any form may be is refused for that; it is not worth trying again.
+        most = options.max_size + BESIDE_FILES
+        size = most if request.content_length is None else min(request.content_length, most)
         if not self._counter.admission.has_room_for(size):
             raise Refusal(200, answers.again_later())
         await self._check_rate(request, service, options)

@@ -1,5 +1,6 @@
 """The Email API Version 2 as its clients see it: over HTTP, on SQLite, with a real worker and a real SMTP server."""
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
@@ -188,6 +189,23 @@ async def test_a_full_gateway_answers_at_once(office: Office) -> None:
         body = await office.submit()
 
     assert body == {"statusCode": 1}
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused_for_good(office: Office) -> None:
+    """A Content-Length beyond any limit is 400 with code 202 before the body is read: trying again cannot help."""
+    async with scripted_smtp() as smtp, office.everything(smtp.port):
+        host, _, port = office.addresses[0].partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            b"POST /genesys/2/email/support HTTP/1.1\r\nHost: mailroom\r\nConnection: close\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 99999999999\r\n\r\n"
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = json.loads(await reader.readuntil(b"}]}"))
+        writer.close()
+
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert body["errors"] == [{"code": 202, "advice": 10_485_760}]
 
 
 ORIGIN = "https://www.company.test"

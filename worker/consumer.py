@@ -199,15 +199,21 @@ class Consumer:
                 seats.leave()
                 self._seat(seats)
 
+        # Before the claim: two tickets may name it, and one answer to one claim would serve both.
+        if message_id in self._delivering:
+            leave_seat()
+            await self._tick(hand)
+            return
+        self._delivering.add(message_id)
         try:
             message = await self._claimed(hand, message_id)
             if message is not None:
                 await self._deliver(message, leave_seat)
         finally:
+            self._delivering.discard(message_id)
             leave_seat()
 
     async def _deliver(self, message: Claimed, leave_seat: Callable[[], None]) -> None:
-        self._delivering.add(message.id)
         try:
             settlement, tried = await deliver(message, self._desk, leave_seat)
         except Exception:
@@ -215,16 +221,10 @@ class Consumer:
             # the attempt had come is not known, so the server may have the message.
             log.exception("delivery failed by our own fault", message_id=str(message.id))
             settlement, tried = uncertain(message, self._desk)
-        try:
-            await self._record(settlement, tried)
-        finally:
-            self._delivering.discard(message.id)
+        await self._record(settlement, tried)
 
     async def _claimed(self, hand: Hand, message_id: UUID) -> Claimed | None:
         """The message, now ours; None when it is not, or when nobody knows: then it stands in line once more."""
-        if message_id in self._delivering:
-            await self._tick(hand)
-            return None
         try:
             message = await self.claims.add(message_id)
         except (StoreUnavailable, CommitUnknown, FlushLost, BadRow) as error:
@@ -267,13 +267,21 @@ class Consumer:
         except BadRow as error:
             # Whatever the server said that cannot be stored, what became of the message can.
             log.error("settled without its reply", message_id=str(settlement.id), error=str(error))
-            stood = await self.settles.add(replace(settlement, reply=None, attempt=None))
+            return await self._settled_bare(replace(settlement, reply=None, attempt=None))
         except (StoreUnavailable, CommitUnknown, FlushLost) as error:
             # Settling twice does no harm: the second time the claim does not stand any more.
             log.warning("not settled yet", message_id=str(settlement.id), error=str(error))
             return False
         if not stood:
             log.warning("result came too late", message_id=str(settlement.id), status=settlement.status)
+        return True
+
+    async def _settled_bare(self, settlement: Settlement) -> bool:
+        try:
+            await self.settles.add(settlement)
+        except (StoreUnavailable, CommitUnknown, FlushLost, BadRow) as error:
+            log.warning("not settled yet", message_id=str(settlement.id), error=str(error))
+            return False
         return True
 
     async def _tell_about(self, tried: Tried) -> None:
@@ -316,7 +324,7 @@ class Consumer:
     async def stop(self, seconds: float) -> bool:
         """Take nothing more, finish what was begun within so many seconds; False when something was left unfinished."""
         self._stopping = True
-        for line in self._lines.values():
+        for line in list(self._lines.values()):
             await self._leave(line)
         if self._working:
             await asyncio.wait(self._working, timeout=seconds)

@@ -16,6 +16,7 @@ from gateway.outcomes import Outcomes
 from mailroom.attachments import AttachmentStore
 from mailroom.health import health_answer, health_app
 from mailroom.logs import get_logger
+from mailroom.loops import start_loop
 from mailroom.queue.port import Queue
 from mailroom.settings import Settings
 from mailroom.store.port import Store
@@ -69,10 +70,7 @@ class Gateway:
     async def running(self) -> AsyncIterator["Gateway"]:
         """Accept while inside; on leaving, commit and ticket what was accepted."""
         self._queue.on_nudge(self.watch.nudge)
-        tasks = [
-            asyncio.get_running_loop().create_task(self.watch.run()),
-            asyncio.get_running_loop().create_task(self.intake.pay_owed()),
-        ]
+        tasks = [start_loop("watch", self.watch.run), start_loop("tombstones", self.intake.pay_owed)]
         try:
             yield self
         finally:

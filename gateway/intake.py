@@ -1,7 +1,8 @@
 """Accepting: a message is committed before its client is answered, and the answer is always the truth.
 
 A commit whose result was lost is settled by a tombstone under the same id: either the message is there already, or it can
-never be.
+never be. Where the database does not say so in time the client is told 1, and the tombstone is owed; what turns out to have
+been committed all the same is then taken back before it is delivered.
 """
 
 import asyncio
@@ -56,7 +57,8 @@ class Intake:
             size_of=lambda message: len(message.body),
             flights=2,
         )
-        #: Answered 1 although the commit may have happened: their tombstones are owed.
+        #: Answered 1 although the commit may have happened: their tombstones are owed. Nobody is in here while its
+        #: request still waits: it may yet be answered 0.
         self._owed: dict[UUID, Kind] = {}
         self.accepted = 0
         self.contradicted = 0
@@ -90,20 +92,19 @@ class Intake:
 
     async def _settle_doubt(self, message: NewMessage) -> bool:
         """Find out what became of a commit, or make sure that nothing does."""
-        self._owed[message.id] = message.kind
+        settled = False
         try:
             async with asyncio.timeout(TOMBSTONE_SECONDS):
-                committed = await self._bury([(message.id, message.kind)])
+                group = [(message.id, message.kind)]
+                committed = await self._store.transaction(messages.bury, group, datetime.now(UTC))
+            settled = True
         except (StoreUnavailable, CommitUnknown, BadRow, TimeoutError) as error:
             log.warning("tombstone owed", message_id=str(message.id), error=str(error) or type(error).__name__)
             return False
+        finally:
+            if not settled:
+                self._owed[message.id] = message.kind
         return committed[message.id]
-
-    async def _bury(self, group: Sequence[tuple[UUID, Kind]]) -> dict[UUID, bool]:
-        told = await self._store.transaction(messages.bury, group, datetime.now(UTC))
-        for message_id, _ in group:
-            self._owed.pop(message_id, None)
-        return told
 
     async def pay_owed(self) -> None:
         """Write owed tombstones as soon as the database is back, for as long as the process runs."""
@@ -116,14 +117,15 @@ class Intake:
         """Try to write every tombstone that is owed."""
         owed = list(self._owed.items())
         try:
-            told = await self._bury(owed)
+            too_late = await self._store.transaction(messages.revoke, owed, datetime.now(UTC))
         except (StoreUnavailable, CommitUnknown, BadRow) as error:
             log.warning("tombstones still owed", count=len(owed), error=str(error))
             return
-        for message_id, was_committed in told.items():
-            if was_committed:
-                self.contradicted += 1
-                log.error("answered 1, but it had been committed and will be delivered", message_id=str(message_id))
+        for message_id, _ in owed:
+            self._owed.pop(message_id, None)
+        self.contradicted += len(too_late)
+        for message_id in too_late:
+            log.error("answered 1, but a worker had it already", message_id=str(message_id))
 
     async def aclose(self) -> None:
         """Commit what waits, and try once more to pay what is owed."""

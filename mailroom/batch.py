@@ -30,7 +30,7 @@ class Batch(Generic[Item, Result]):
 
     `flush` gets the items of one group and returns their results in the same order. When it raises `data_error`, the group
     is repeated one item at a time, so that only the bad one fails. Whatever else ends a flush, CancelledError included, is
-    raised to its members, and the next flush starts all the same.
+    raised to its members, and the next flush starts all the same. Who stopped waiting before its flush began is left out.
     """
 
     def __init__(
@@ -96,19 +96,23 @@ class Batch(Generic[Item, Result]):
             self._take_off()
 
     async def _fly(self) -> None:
-        while self._line:
-            await self._serve(self._next_group())
+        while group := self._next_group():
+            self.groups += 1
+            self.items += len(group)
+            await self._serve(group)
 
     def _next_group(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        group = [self._line.popleft()]
-        size = self._size_of(group[0][0])
+        """The next members that still want their result, or nobody."""
+        group: list[tuple[Item, asyncio.Future[Result]]] = []
+        size = 0
         while self._line and len(group) < self._max_items:
-            size += self._size_of(self._line[0][0])
-            if size > self._max_bytes:
-                break
-            group.append(self._line.popleft())
-        self.groups += 1
-        self.items += len(group)
+            item, future = self._line[0]
+            if not future.cancelled():
+                size += self._size_of(item)
+                if group and size > self._max_bytes:
+                    break
+                group.append((item, future))
+            self._line.popleft()
         return group
 
     async def _serve(self, group: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:

@@ -78,12 +78,17 @@ class RetrySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdSettings:
-    """How many consecutive failures of a kind set an integration to ERROR."""
+    """How many consecutive failures of a kind set an integration to ERROR.
+
+    Failures less than `apart` seconds after one that was counted are the same trouble once more, and are not counted: a
+    server that restarts refuses every connection at once. A refused password needs no such patience.
+    """
 
     credentials: int = 1
     host: int = 3
     connection: int = 5
     timeout: int = 5
+    apart: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -301,7 +301,13 @@ RETRY = _keys(
     longest_delay=Key("longest_delay", _seconds),
     max_attempts=Key("max_attempts", _whole_number(1)),
 )
-THRESHOLDS = _keys(**{name: Key(name, _whole_number(1)) for name in ("credentials", "host", "connection", "timeout")})
+THRESHOLDS = _keys(
+    credentials=Key("credentials", _whole_number(1)),
+    host=Key("host", _whole_number(1)),
+    connection=Key("connection", _whole_number(1)),
+    timeout=Key("timeout", _whole_number(1)),
+    apart=Key("apart", _seconds),
+)
 LIMITS = _keys(
     requests_in_flight=Key("requests_in_flight", _whole_number(1)),
     bytes_in_flight=Key("bytes_in_flight", _size),

@@ -56,8 +56,8 @@ class TicketWriter:
             self.dropped += 1
 
     async def write_alone(self, address: Address, message_id: UUID) -> None:
-        """Publish a ticket that names this message only."""
-        await self._publish(address, (message_id,))
+        """Publish a ticket that names this message only, or leave that to the sweep at once."""
+        await self._publish(address, (message_id,), tries=1)
 
     async def aclose(self) -> None:
         """Return when everything waiting was written, or given up: from now on at the first failure."""
@@ -73,14 +73,14 @@ class TicketWriter:
         )
         return [None] * len(group)
 
-    async def _publish(self, address: Address, ids: tuple[UUID, ...]) -> None:
+    async def _publish(self, address: Address, ids: tuple[UUID, ...], tries: int = TRIES) -> None:
         tried = 0
         while True:
             try:
                 await self._queue.publish(address, Ticket(ids, datetime.now(UTC)))
             except QueueUnavailable as error:
                 tried += 1
-                if tried >= self._tries:
+                if tried >= min(tries, self._tries):
                     self.dropped += len(ids)
                     log.warning("ticket left to the sweep", queue=address.queue, ids=len(ids), error=str(error))
                     return

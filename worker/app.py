@@ -9,6 +9,7 @@ from typing import Any
 
 from mailroom.attachments import AttachmentStore
 from mailroom.logs import get_logger
+from mailroom.loops import start_loop
 from mailroom.queue.port import Queue
 from mailroom.settings import Settings
 from mailroom.store.port import CommitUnknown, Store, StoreUnavailable
@@ -71,7 +72,7 @@ class Worker:
         await _until_reached(self._start, alone)
         self._queue.on_nudge(self.watch.nudge)
         tasks = [
-            asyncio.get_running_loop().create_task(_for_ever(name, work))
+            start_loop(name, work)
             for name, work in {
                 "watch": self.watch.run,
                 "beat": self.session.run,
@@ -99,6 +100,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        await self._probe.aclose()
         await self._pool.aclose()
         await self.tickets.aclose()
         if finished:
@@ -147,18 +149,3 @@ async def _until_reached(start: Callable[[bool], Coroutine[Any, Any, None]], alo
         except (StoreUnavailable, CommitUnknown) as error:
             log.warning("waiting for the database", error=str(error))
             await asyncio.sleep(RETRY_START_SECONDS)
-
-
-async def _for_ever(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Keep one of the worker's loops going: a defect in it is logged, and it begins again."""
-    while True:
-        try:
-            await work()
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            log.warning("a loop was cancelled by nobody; it goes on", loop=name)
-        except Exception:
-            log.exception("a loop of the worker failed; it goes on", loop=name)
-        await asyncio.sleep(1)

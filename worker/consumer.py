@@ -4,20 +4,21 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from mailroom.batch import Batch, FlushLost
-from mailroom.integration import CAUSE_OF, Integration, may_send
+from mailroom.integration import CAUSE_OF, Cause, Integration, may_send
 from mailroom.logs import get_logger
-from mailroom.message import Lane
+from mailroom.loops import really_cancelled
+from mailroom.message import Lane, Status
 from mailroom.outcome import Deferred, Held, Sent
 from mailroom.queue.port import Delivery, Queue, Subscription
 from mailroom.queue.ticket import MAX_IDS, Address
 from mailroom.settings import ThresholdSettings
 from mailroom.store import integrations, messages
 from mailroom.store.integrations import Blamed
-from mailroom.store.messages import Claimed, Settlement
+from mailroom.store.messages import Attempt, Claimed, Settlement
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 from mailroom.store.sessions import Position
 from worker.deliver import Desk, Tried, deliver, uncertain
@@ -88,6 +89,7 @@ class Consumer:
         #: What is being delivered, and what may have become ours by a claim whose answer was lost.
         self._delivering: set[UUID] = set()
         self._doubtful: set[UUID] = set()
+        self._to_hand_back: set[UUID] = set()
         self.claims: Batch[UUID, Claimed | None] = Batch(
             self._claim, max_items=MOST_IN_GROUP, max_waiting=100_000, data_error=BadRow, flights=2
         )
@@ -106,6 +108,9 @@ class Consumer:
         """Consume what may be consumed, for as long as the process runs."""
         while True:
             await self._match_subscriptions()
+            await self._hand_back()
+            for seats in self._seats.values():
+                self._seat(seats)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _match_subscriptions(self) -> None:
@@ -183,10 +188,14 @@ class Consumer:
 
     def _seat(self, seats: Seats[tuple[Hand, UUID]]) -> None:
         """Let everybody begin for whom there is a seat."""
-        while not self._stopping and self._unsettled < MOST_UNSETTLED and (following := seats.next()) is not None:
+        while self._may_begin() and (following := seats.next()) is not None:
             task = asyncio.get_running_loop().create_task(self._serve(seats, *following))
             self._working.add(task)
             task.add_done_callback(self._working.discard)
+
+    def _may_begin(self) -> bool:
+        # Without a fresh beat a claim would soon be another's, and the attempt would end before its dot.
+        return not self._stopping and self._unsettled < MOST_UNSETTLED and self._desk.session.is_fresh()
 
     async def _serve(self, seats: Seats[tuple[Hand, UUID]], hand: Hand, message_id: UUID) -> None:
         """Claim one message and deliver it; whatever goes wrong concerns this message only."""
@@ -208,93 +217,110 @@ class Consumer:
         try:
             message = await self._claimed(hand, message_id)
             if message is not None:
-                await self._deliver(message, leave_seat)
+                settlement, tried = await self._delivered(message, leave_seat)
+                await self._record(settlement)
+                await self._tell_about(tried, settlement.attempt)
+        except Exception:
+            # Nothing is known to get here. It must not take the ticket, the seat or the worker with it.
+            log.exception("message left to the sweep by our own fault", message_id=str(message_id))
         finally:
             self._delivering.discard(message_id)
             leave_seat()
-
-    async def _deliver(self, message: Claimed, leave_seat: Callable[[], None]) -> None:
-        try:
-            settlement, tried = await deliver(message, self._desk, leave_seat)
-        except Exception:
-            # The one place that catches everything: a defect of ours must cost one message, not the worker. How far
-            # the attempt had come is not known, so the server may have the message.
-            log.exception("delivery failed by our own fault", message_id=str(message.id))
-            settlement, tried = uncertain(message, self._desk)
-        await self._record(settlement, tried)
 
     async def _claimed(self, hand: Hand, message_id: UUID) -> Claimed | None:
         """The message, now ours; None when it is not, or when nobody knows: then it stands in line once more."""
         try:
             message = await self.claims.add(message_id)
-        except (StoreUnavailable, CommitUnknown, FlushLost, BadRow) as error:
-            log.warning("claim failed", message_id=str(message_id), error=str(error))
-            if isinstance(error, CommitUnknown | FlushLost):
+        except Exception as error:  # noqa: BLE001 - whatever ended the claim, the message must not be lost sight of
+            log.warning("claim failed", message_id=str(message_id), error=str(error) or type(error).__name__)
+            if not isinstance(error, StoreUnavailable | BadRow):
                 self._doubtful.add(message_id)
             await asyncio.sleep(AGAIN_SECONDS)
             self._again(hand, message_id)
             return None
         self._doubtful.discard(message_id)
+        self._to_hand_back.discard(message_id)
         await self._tick(hand)
         return message
 
     def _again(self, hand: Hand, message_id: UUID) -> None:
         if hand in hand.line.in_hand and not self._stopping:
             self._seats[hand.line.address.integration_id].wait(hand.line.address.lane, (hand, message_id))
+        elif message_id in self._doubtful:
+            # The ticket is in the queue again, but who takes it cannot claim what may be ours.
+            self._to_hand_back.add(message_id)
 
     async def _tick(self, hand: Hand) -> None:
         hand.open_ids -= 1
         if hand.open_ids == 0 and hand in hand.line.in_hand:
             del hand.line.in_hand[hand]
             hand.line.acknowledged = hand.delivery.ticket.written_at
-            await hand.delivery.acknowledge()
+            try:
+                await hand.delivery.acknowledge()
+            except Exception:
+                # The ticket comes again then, which is harmless; what it named is ours and must go on.
+                log.exception("ticket not acknowledged", queue=hand.line.address.queue)
 
-    async def _record(self, settlement: Settlement, tried: Tried) -> None:
-        """Settle, however long the database is away; and tell what the attempt says about the integration."""
+    async def _delivered(self, message: Claimed, leave_seat: Callable[[], None]) -> tuple[Settlement, Tried]:
+        try:
+            return await deliver(message, self._desk, leave_seat)
+        except asyncio.CancelledError:
+            if really_cancelled():
+                raise
+            log.warning("delivery was cancelled by nobody", message_id=str(message.id))
+        except Exception:
+            # A defect of ours must cost one message, not the worker. How far the attempt had come is not known, so the
+            # server may have the message.
+            log.exception("delivery failed by our own fault", message_id=str(message.id))
+        return uncertain(message, self._desk)
+
+    async def _record(self, settlement: Settlement) -> None:
+        """Settle, however long the database is away."""
         self._unsettled += 1
         try:
-            while not await self._settled(settlement):  # noqa: ASYNC110 - what is waited for is the database
-                await asyncio.sleep(AGAIN_SECONDS)
+            while (stood := await self._settled(settlement)) is None:
+                # Whatever the server said that cannot be stored, what became of the message can.
+                settlement = replace(settlement, reply=None, attempt=None)
+            if not stood and settlement.status is Status.SENT:
+                # The sweep may have ended it in the same moment, unseen by the first statement; a second one sees that.
+                stood = await self._settled(settlement)
+            if not stood:
+                log.warning("result came too late", message_id=str(settlement.id), status=settlement.status)
         finally:
             self._unsettled -= 1
             for seats in self._seats.values():
                 self._seat(seats)
-        await self._tell_about(tried)
 
-    async def _settled(self, settlement: Settlement) -> bool:
-        try:
-            stood = await self.settles.add(settlement)
-        except BadRow as error:
-            # Whatever the server said that cannot be stored, what became of the message can.
-            log.error("settled without its reply", message_id=str(settlement.id), error=str(error))
-            return await self._settled_bare(replace(settlement, reply=None, attempt=None))
-        except (StoreUnavailable, CommitUnknown, FlushLost) as error:
-            # Settling twice does no harm: the second time the claim does not stand any more.
-            log.warning("not settled yet", message_id=str(settlement.id), error=str(error))
-            return False
-        if not stood:
-            log.warning("result came too late", message_id=str(settlement.id), status=settlement.status)
-        return True
+    async def _settled(self, settlement: Settlement) -> bool | None:
+        """Whether its claim still stood, once the database has said so; None when it refuses the row for its data."""
+        while True:
+            try:
+                return await self.settles.add(settlement)
+            except BadRow as error:
+                log.error("settled without its reply", message_id=str(settlement.id), error=str(error))
+                if settlement.reply is not None or settlement.attempt is not None:
+                    return None
+            except (StoreUnavailable, CommitUnknown, FlushLost) as error:
+                # Settling twice does no harm: the second time the claim does not stand any more.
+                log.warning("not settled yet", message_id=str(settlement.id), error=str(error))
+            except Exception:
+                log.exception("not settled yet, by our own fault", message_id=str(settlement.id))
+            await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _settled_bare(self, settlement: Settlement) -> bool:
-        try:
-            await self.settles.add(settlement)
-        except (StoreUnavailable, CommitUnknown, FlushLost, BadRow) as error:
-            log.warning("not settled yet", message_id=str(settlement.id), error=str(error))
-            return False
-        return True
-
-    async def _tell_about(self, tried: Tried) -> None:
+    async def _tell_about(self, tried: Tried, attempt: Attempt | None) -> None:
+        """What an attempt says about its integration."""
         integration = tried.integration
         if integration is None or isinstance(tried.outcome, Held):
             return
         try:
-            if isinstance(tried.outcome, Deferred) and (cause := CAUSE_OF.get(tried.outcome.blame)):
+            if attempt and isinstance(tried.outcome, Deferred) and (cause := CAUSE_OF.get(tried.outcome.blame)):
                 blamed = Blamed(
                     integration_id=integration.id,
                     generation=integration.generation,
                     cause=cause,
                     threshold=getattr(self._thresholds, tried.outcome.blame),
+                    began_at=attempt.started_at,
+                    apart=self._apart(cause),
                     transcript="\n".join((*tried.transcript, tried.outcome.reply.text)),
                     who=f"worker {self._desk.session.id}",
                 )
@@ -309,6 +335,10 @@ class Consumer:
         except (StoreUnavailable, CommitUnknown, BadRow) as error:
             log.warning("integration not told about", integration=integration.name, error=str(error))
 
+    def _apart(self, cause: Cause) -> timedelta:
+        """A refused password is the same answer however often it is asked for."""
+        return timedelta(seconds=0 if cause is Cause.AUTHENTICATION_REFUSED else self._thresholds.apart)
+
     # --- groups -------------------------------------------------------------------------------------------------------
 
     async def _claim(self, ids: Sequence[UUID]) -> list[Claimed | None]:
@@ -319,6 +349,24 @@ class Consumer:
     async def _settle(self, group: Sequence[Settlement]) -> list[bool]:
         return await self._desk.store.statement(messages.settle, group)
 
+    async def _hand_back(self) -> None:
+        """Queue anew what a claim without an answer may have made ours, and nobody here works on any more."""
+        idle = self._to_hand_back - self._delivering
+        if not idle:
+            return
+        self._delivering |= idle  # nobody here may claim them meanwhile
+        try:
+            await self._desk.store.statement(
+                messages.hand_back, sorted(idle), self._desk.session.id, at=datetime.now(UTC)
+            )
+        except (StoreUnavailable, CommitUnknown, BadRow) as error:
+            log.warning("claims not handed back yet", count=len(idle), error=str(error))
+            return
+        finally:
+            self._delivering -= idle
+        self._to_hand_back -= idle
+        self._doubtful -= idle
+
     # --- stopping -----------------------------------------------------------------------------------------------------
 
     async def stop(self, seconds: float) -> bool:
@@ -328,7 +376,8 @@ class Consumer:
             await self._leave(line)
         if self._working:
             await asyncio.wait(self._working, timeout=seconds)
-        return not self._working
+        await self._hand_back()
+        return not self._working and not self._to_hand_back
 
 
 def tickets_to_hold(seats: int, ids_per_ticket: float) -> int:

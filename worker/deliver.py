@@ -92,7 +92,7 @@ def conclude(message: Claimed, tried: Tried, started_at: datetime, desk: Desk) -
         else as_record(tried.outcome, number, started_at, ended_at)
     )
     settlement = settlement_of(message, step, tried.outcome, ended_at)
-    settlement = replace(settlement, attempts=number, blamed=blamed, session=desk.session.id, attempt=record)
+    settlement = replace(settlement, attempts=number, blamed=blamed, session=message.session, attempt=record)
     log.info(
         "attempt ended",
         message_id=str(message.id),
@@ -119,10 +119,11 @@ async def attempt(message: Claimed, desk: Desk) -> Tried:
     wire = await wire_of(message, content, integration, desk)
     if not isinstance(wire, bytes):
         return Tried(wire, integration)
-    connection = await desk.pool.acquire(integration)
+    deadline = asyncio.get_running_loop().time() + ATTEMPT_SECONDS
+    connection = await connection_to(integration, desk, deadline)
     if isinstance(connection, Deferred):
         return Tried(connection, integration)
-    return await transact(message, content.to, wire, connection, integration, desk)
+    return await transact(message, content.to, wire, connection, integration, desk, deadline)
 
 
 def refused(message: Claimed, integration: Integration | None, desk: Desk) -> Held | Deferred | None:
@@ -177,25 +178,40 @@ async def wire_of(
         return Deferred(Reply("compose", None, f"an attachment cannot be read: {error}"), Blame.US)
 
 
+async def connection_to(integration: Integration, desk: Desk, deadline: float) -> Connection | Deferred:
+    """A connection that may send. Nothing of a message is said while it is opened, so its time may simply run out."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await desk.pool.acquire(integration)
+    except TimeoutError:
+        return Deferred(Reply("connect", None, f"not ready to send after {ATTEMPT_SECONDS} s"), Blame.TIMEOUT)
+
+
 async def transact(
-    message: Claimed, recipient: str, wire: bytes, connection: Connection, integration: Integration, desk: Desk
+    message: Claimed,
+    recipient: str,
+    wire: bytes,
+    connection: Connection,
+    integration: Integration,
+    desk: Desk,
+    deadline: float,
 ) -> Tried:
     """One SMTP transaction on this connection, which is given back or thrown away."""
     await desk.watch.fresh()
-    deadline = asyncio.get_running_loop().call_later(ATTEMPT_SECONDS, connection.close)
+    timer = asyncio.get_running_loop().call_at(deadline, connection.give_up)
     try:
         outcome = await connection.send(
             integration.from_address,
             recipient,
             wire,
-            before_dot=desk.session.is_fresh,
+            before_dot=lambda: desk.session.holds(message.session),
             before_mail=lambda: refused(message, desk.watch.get(message.integration_id), desk),
         )
     except BaseException:
         desk.pool.discard(connection)
         raise
     finally:
-        deadline.cancel()
+        timer.cancel()
     desk.pool.release(connection)
     return Tried(outcome, integration, connected=True, transcript=connection.transcript, ehlo_size=connection.ehlo_size)
 

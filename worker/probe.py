@@ -19,6 +19,9 @@ log = get_logger(__name__)
 #: How often the snapshot is looked at for waiting tests, in seconds.
 LOOK_SECONDS = 0.2
 
+#: Seconds between two tries to tell the database.
+AGAIN_SECONDS = 1.0
+
 #: A test that was taken and not ended for so long had a worker that died.
 ABANDONED_AFTER = timedelta(seconds=150)
 
@@ -56,33 +59,71 @@ class Probe:
         self._running[integration] = task
         task.add_done_callback(lambda _: self._running.pop(integration))
 
+    async def aclose(self) -> None:
+        """Give back what is being tested: another worker takes it up."""
+        for task in self._running.values():
+            task.cancel()
+        while self._running:
+            await asyncio.wait(self._running.values())
+
     async def _take_and_run(self, integration: Integration) -> None:
+        test = await self._taken(integration)
+        if test is None:
+            return
         try:
-            test = await self._store.transaction(
-                integrations.take_test, integration.id, self._session.id, now=datetime.now(UTC)
-            )
-            if test is None:
-                return
             # The snapshot may be older than the configuration this test is about.
             await self._watch.refresh()
-            await self._run_test(test, self._watch.get(integration.id) or integration)
-        except (StoreUnavailable, CommitUnknown, BadRow) as error:
-            log.warning("connection test not recorded", integration=integration.name, error=str(error))
+            result = await self._tested(self._watch.get(integration.id) or integration)
+            await self._conclude(test, integration, result)
+        except StoreUnavailable as error:
+            log.warning("connection test given back", integration=integration.name, error=str(error))
+            await self._give_back(test)
+        except asyncio.CancelledError:
+            await self._give_back(test)
+            raise
 
-    async def _run_test(self, test: ConnectionTest, integration: Integration) -> None:
-        result = await smtp.test_connection(integration.account, self._local_hostname, self._timeouts)
-        state = await self._store.transaction(
-            integrations.conclude_test,
-            test,
-            cause=cause_of(result.failure),
-            transcript="\n".join(result.transcript),
-            ehlo_size=result.ehlo_size,
-            who=f"worker {self._session.id}",
-            now=datetime.now(UTC),
-        )
+    async def _taken(self, integration: Integration) -> ConnectionTest | None:
+        while True:
+            try:
+                return await self._store.transaction(
+                    integrations.take_test, integration.id, self._session.id, now=datetime.now(UTC)
+                )
+            except CommitUnknown:
+                await asyncio.sleep(AGAIN_SECONDS)
+            except (StoreUnavailable, BadRow) as error:
+                log.warning("connection test not taken", integration=integration.name, error=str(error))
+                return None
+
+    async def _tested(self, integration: Integration) -> smtp.TestResult:
+        return await smtp.test_connection(integration.account, self._local_hostname, self._timeouts)
+
+    async def _conclude(self, test: ConnectionTest, integration: Integration, result: smtp.TestResult) -> None:
+        """Record how it went, however long the database is away: an answer that is lost would become an ERROR."""
+        while True:
+            try:
+                state = await self._store.transaction(
+                    integrations.conclude_test,
+                    test,
+                    cause=cause_of(result.failure),
+                    transcript="\n".join(result.transcript),
+                    ehlo_size=result.ehlo_size,
+                    who=f"worker {self._session.id}",
+                    now=datetime.now(UTC),
+                )
+            except (StoreUnavailable, CommitUnknown) as error:
+                log.warning("connection test not recorded yet", integration=integration.name, error=str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                break
         log.info("connection tested", integration=integration.name, state=state, passed=result.failure is None)
         await self._queue.nudge()
         self._watch.nudge()
+
+    async def _give_back(self, test: ConnectionTest) -> None:
+        try:
+            await self._store.transaction(integrations.give_back_test, test)
+        except (StoreUnavailable, CommitUnknown) as error:
+            log.warning("connection test left to the sweep", error=str(error))
 
 
 def cause_of(failure: Deferred | None) -> Cause | None:

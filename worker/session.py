@@ -64,6 +64,10 @@ class Session:
         """Whether nobody can have declared this session dead yet."""
         return time.monotonic() - self._beaten_at < FRESH_SECONDS
 
+    def holds(self, session: UUID) -> bool:
+        """Whether what was claimed for that session is ours for certain, now."""
+        return session == self.id and self.is_fresh()
+
     async def end(self) -> None:
         """Take leave; everything claimed is settled."""
         try:

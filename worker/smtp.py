@@ -28,6 +28,9 @@ from worker.mime import UnsafeMessage, ascii_address
 
 #: Bytes handed to the transport at once; it is drained after each, so a large mail is never buffered whole (F18).
 PIECE = 64 * 1024
+#: Seconds a live test may take to be let in, all steps together: somebody waits for it.
+_TEST_SECONDS = 60
+
 #: Lines of a transcript; an EHLO has a dozen.
 _LONGEST_TRANSCRIPT = 100
 #: PLAIN first: it runs over TLS only, and servers that offer CRAM-MD5 often cannot do it.
@@ -95,7 +98,12 @@ async def test_connection(
     """Open a connection by the same code as real mail, see that it answers, and leave; nothing is sent."""
     way = _Way(account=account, local_hostname=local_hostname, timeouts=timeouts, trust=trust)
     transcript = Transcript(account)
-    opened = await _open(way, transcript)
+    try:
+        async with asyncio.timeout(_TEST_SECONDS):
+            opened = await _open(way, transcript)
+    except TimeoutError:
+        slow = Reply("connect", None, f"the server had not let us in after {_TEST_SECONDS} s")
+        opened = classify_opening(slow, Silence.TIMED_OUT)
     if isinstance(opened, Deferred):
         return TestResult(failure=opened, transcript=transcript.lines, ehlo_size=None)
     connection = Connection(way, opened, transcript)
@@ -322,6 +330,7 @@ class Connection:
         self._client = client
         self._transcript = transcript
         self._envelope_open = False
+        self._given_up = False
         self._ehlo_size = _offered_size(client)
         #: Messages tried on it since it was opened.
         self.messages = 0
@@ -353,6 +362,11 @@ class Connection:
     def close(self) -> None:
         """Drop it at once. A transaction on it ends now, as what the phase it was in makes of a lost connection."""
         _abort(self._client)
+
+    def give_up(self) -> None:
+        """Drop it at once, and open no other in its place."""
+        self._given_up = True
+        self.close()
 
     async def quit(self) -> None:
         """Take leave politely, within 5 s; says nothing about any message."""
@@ -441,6 +455,9 @@ class Connection:
         opened = await _open(self._way, self._transcript)
         if isinstance(opened, Deferred):
             return opened
+        if self._given_up:
+            _abort(opened)
+            return classify_opening(Reply("connect", None, "time ran out while reconnecting"), Silence.TIMED_OUT)
         self._client = opened
         self._ehlo_size = _offered_size(opened)
         self._envelope_open = False

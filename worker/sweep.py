@@ -44,6 +44,12 @@ QUIET_SECONDS = 30.0
 #: Held messages released per integration and second, so that a new ERROR leaves little to undo.
 RELEASED_AT_ONCE = 500
 
+#: Tickets that name one message only, published at once.
+ALONE_AT_ONCE = 50
+
+#: A look at the beats longer ago than this proves nothing: this process itself may have stood still since.
+LOOK_IS_OLD_SECONDS = 5.0
+
 #: Rows of one kind of finding in one pass.
 MOST = 5000
 
@@ -66,6 +72,7 @@ class Sweep:
     tickets: TicketWriter
     clock: Callable[[], float] = time.monotonic
     _beats: dict[UUID, _Seen] = field(default_factory=dict)
+    _looked_at: float = float("-inf")
     _quiet_until: float = 0.0
 
     async def run(self) -> None:
@@ -94,8 +101,7 @@ class Sweep:
         """At the start of the only process there can be: every old claim is ours, and no ticket is left."""
         now = datetime.now(UTC)
         await self.store.transaction(sessions.declare_all_dead, at=now)
-        for due in await self.store.transaction(sweeping.recover, now=now, limit=MOST):
-            await self._ticket_alone(due)
+        await self._ticket(await self.store.transaction(sweeping.recover, now=now, limit=MOST))
         for integration_id, lane in await self.store.read(sweeping.queued_lanes):
             await self._requeue_lost(Address(lane, integration_id), before=now)
 
@@ -112,6 +118,9 @@ class Sweep:
         """Declare sessions dead whose beat has stood still for long, and take their claims back."""
         beats = await self.store.read(sessions.beats)
         now = self.clock()
+        if now - self._looked_at > LOOK_IS_OLD_SECONDS:
+            self._beats.clear()
+        self._looked_at = now
         self._beats = {
             session: seen if (seen := self._beats.get(session)) and seen.beat == beat else _Seen(beat, now)
             for session, beat in beats.items()
@@ -125,8 +134,7 @@ class Sweep:
 
     async def take_back(self) -> None:
         """Treat the claims of sessions that are no more by their kind's policy."""
-        for due in await self.store.transaction(sweeping.recover, now=datetime.now(UTC), limit=MOST):
-            await self._ticket_alone(due)
+        await self._ticket(await self.store.transaction(sweeping.recover, now=datetime.now(UTC), limit=MOST))
 
     async def lost(self) -> None:
         """Look for lost tickets, lost claims, abandoned tests and expired messages."""
@@ -161,14 +169,13 @@ class Sweep:
         await self._ticket(lost)
 
     async def _ticket(self, found: Sequence[Due]) -> None:
+        alone = [due for due in found if due.alone]
         for due in found:
-            if due.alone:
-                await self._ticket_alone(due)
-            else:
+            if not due.alone:
                 self.tickets.write(_address_of(due), due.id)
-
-    async def _ticket_alone(self, due: Due) -> None:
-        await self.tickets.write_alone(_address_of(due), due.id)
+        for start in range(0, len(alone), ALONE_AT_ONCE):
+            some = alone[start : start + ALONE_AT_ONCE]
+            await asyncio.gather(*(self.tickets.write_alone(_address_of(due), due.id) for due in some))
 
 
 def lost_before(reached: Position | None, ready: int, now: datetime) -> datetime | None:

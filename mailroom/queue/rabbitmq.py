@@ -26,6 +26,7 @@ from aio_pika.exceptions import (
 from yarl import URL
 
 from mailroom.logs import get_logger
+from mailroom.loops import really_cancelled
 from mailroom.queue.port import Delivery, QueueUnavailable
 from mailroom.queue.ticket import Address, Ticket, UnreadableTicket, decode_ticket, encode_ticket
 
@@ -124,13 +125,20 @@ class RabbitQueue:
                 self._declared.clear()
                 connection = await self._publishing.connection()
                 channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-                await _declare_around(channel)
+                try:
+                    await _declare_around(channel)
+                except BaseException:
+                    await _close(channel)
+                    raise
                 self._channel = channel
             return self._channel
 
     async def _drop_channel(self, failed: AbstractChannel | None) -> None:
-        if self._channel is not failed:
-            return  # others failed on it too, and one of them has already begun anew
+        """Begin anew after a failure on this channel; None when not even one could be opened."""
+        current = self._channel
+        nobody_began_anew = current is failed if failed else current is None or current.is_closed
+        if not nobody_began_anew:
+            return
         self._not_before = time.monotonic() + BACK_OFF_SECONDS
         self._channel = None
         self._declared.clear()
@@ -160,9 +168,7 @@ class RabbitQueue:
                 except ChannelNotFoundEntity:
                     return 0
                 finally:
-                    with contextlib.suppress(*_BROKER_ERRORS):
-                        async with _broker(1):
-                            await channel.close()
+                    await _close(channel)
                 return queue.declaration_result.message_count or 0
         except _BROKER_ERRORS as error:
             raise QueueUnavailable(f"the broker does not answer: {_words(error)}") from error
@@ -184,7 +190,7 @@ class RabbitQueue:
             self._listening = asyncio.get_running_loop().create_task(self._listen())
 
     async def _listen(self) -> None:
-        while not _really_cancelled():
+        while not really_cancelled():
             with contextlib.suppress(*_BROKER_ERRORS):
                 async with _broker():
                     await self._listen_once()
@@ -206,9 +212,7 @@ class RabbitQueue:
                     await self._publishing_channel()
                 await asyncio.sleep(1)
         finally:
-            with contextlib.suppress(*_BROKER_ERRORS):
-                async with _broker(1):
-                    await channel.close()
+            await _close(channel)
 
     async def _nudged(self, _: AbstractIncomingMessage) -> None:
         for wake in self._wakers:
@@ -307,7 +311,7 @@ class _RabbitSubscription:
         await asyncio.wait([self._task])
 
     async def _keep_consuming(self) -> None:
-        while not _really_cancelled():
+        while not really_cancelled():
             try:
                 async with _broker():
                     await self._consume()
@@ -336,9 +340,7 @@ class _RabbitSubscription:
                         old, tag = tag, await self._consume_with_prefetch(channel, queue)
                         await queue.cancel(old)
         finally:
-            with contextlib.suppress(*_BROKER_ERRORS):
-                async with _broker(1):
-                    await channel.close()
+            await _close(channel)
 
     async def _consume_with_prefetch(self, channel: AbstractChannel, queue: aio_pika.abc.AbstractQueue) -> str:
         prefetch = self._prefetch
@@ -410,6 +412,13 @@ class _RabbitDelivery:
                 self._hands.given_back += 1
 
 
+async def _close(channel: AbstractChannel) -> None:
+    """Without waiting long: a broker that does not answer will not answer this either."""
+    with contextlib.suppress(*_BROKER_ERRORS):
+        async with _broker(1):
+            await channel.close()
+
+
 async def _put(channel: AbstractChannel, queue: str, body: bytes) -> None:
     # The id is new for every try: two publishes in flight under one id can get each other's answer.
     message = Message(
@@ -459,11 +468,6 @@ async def _broker(seconds: float | None = None) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except asyncio.CancelledError as error:
-        if _really_cancelled():
+        if really_cancelled():
             raise
         raise ConnectionError("the connection died") from error
-
-
-def _really_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

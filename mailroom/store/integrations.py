@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -65,6 +65,9 @@ class Blamed:
     threshold: int
     transcript: str
     who: str
+    #: When the attempt began. It counts when that is at least `apart` after the last failure that was counted.
+    began_at: datetime
+    apart: timedelta
 
 
 _LANE_COLUMN = {
@@ -138,8 +141,11 @@ def count_failure(tx: Connection, blamed: Blamed, *, now: datetime) -> bool:
     )
     counted = tx.execute(
         sa.update(integrations)
-        .where(mine)
-        .values(failures=integrations.c.failures + 1)
+        .where(
+            mine,
+            sa.or_(integrations.c.failed_at.is_(None), integrations.c.failed_at <= blamed.began_at - blamed.apart),
+        )
+        .values(failures=integrations.c.failures + 1, failed_at=now)
         .returning(integrations.c.failures)
     ).scalar_one_or_none()
     if counted is None or counted < blamed.threshold:
@@ -163,7 +169,7 @@ def forget_failures(tx: Connection, integration_id: UUID, generation: int) -> No
         .where(
             integrations.c.id == integration_id, integrations.c.generation == generation, integrations.c.failures > 0
         )
-        .values(failures=0)
+        .values(failures=0, failed_at=None)
     )
 
 
@@ -190,6 +196,7 @@ def reset(tx: Connection, name: str, *, who: str, why: str | None, now: datetime
             reported_state=ReportedState.ACTIVATING,
             generation=generation,
             failures=0,
+            failed_at=None,
             since=now,
         )
     )
@@ -270,18 +277,21 @@ def test(tx: Connection, test_id: UUID) -> ConnectionTest:
 
 
 def take_test(tx: Connection, integration_id: UUID, session: UUID, *, now: datetime) -> ConnectionTest | None:
-    """Take the oldest waiting test of an integration for this session; None when there is none or one is running."""
+    """Take the oldest waiting test of an integration for this session; None when there is none or one is running.
+
+    Asked again after its answer was lost, it gives the test that this session has already.
+    """
     # One taker at a time, or two could each find that nothing runs.
     tx.execute(sa.select(integrations.c.id).where(integrations.c.id == integration_id).with_for_update())
     running = tx.execute(
-        sa.select(connection_tests.c.id).where(
+        sa.select(connection_tests).where(
             connection_tests.c.integration_id == integration_id,
             connection_tests.c.ended_at.is_(None),
             connection_tests.c.taken_at.is_not(None),
         )
     ).first()
     if running:
-        return None
+        return _test(running) if running.session == session else None
     oldest = (
         sa.select(connection_tests.c.id)
         .where(
@@ -322,7 +332,7 @@ def conclude_test(
             integrations.c.reported_state == ReportedState.ACTIVATING,
         )
         .values(
-            reported_state=state, cause=cause, transcript=transcript, failures=0, since=now,
+            reported_state=state, cause=cause, transcript=transcript, failures=0, failed_at=None, since=now,
             ehlo_size=sa.func.coalesce(sa.literal(ehlo_size, sa.BigInteger), integrations.c.ehlo_size),
         )
     )  # fmt: skip
@@ -333,6 +343,15 @@ def conclude_test(
         why="the live test passed" if cause is None else str(cause), now=now,
     )  # fmt: skip
     return state
+
+
+def give_back_test(tx: Connection, test: ConnectionTest) -> None:
+    """Let another worker take a test that this one cannot end."""
+    tx.execute(
+        sa.update(connection_tests)
+        .where(connection_tests.c.id == test.id, connection_tests.c.ended_at.is_(None))
+        .values(taken_at=None, session=None)
+    )
 
 
 def abandoned_tests(tx: Connection, *, taken_before: datetime) -> list[ConnectionTest]:

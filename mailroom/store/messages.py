@@ -5,7 +5,7 @@ statement over arrays, so its text, and with it the prepared plan, is the same f
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -50,6 +50,8 @@ class Claimed:
     id: UUID
     kind: Kind
     integration_id: UUID
+    #: The session it was claimed for. A worker whose session was declared dead goes on under another one.
+    session: UUID
     claim: int
     attempts: int
     blamed: int
@@ -200,6 +202,26 @@ def bury(tx: Connection, group: Sequence[tuple[UUID, Kind]], at: datetime) -> di
     return {row.id: row.status != Status.REFUSED for row in found}
 
 
+def revoke(tx: Connection, group: Sequence[tuple[UUID, Kind]], at: datetime) -> set[UUID]:
+    """Make sure that what was answered 1 is not delivered: a tombstone, or the row taken back before anybody claims it.
+
+    Returns those for which it is too late.
+    """
+    committed = [id_ for id_, was_committed in bury(tx, group, at).items() if was_committed]
+    taken_back = set(
+        tx.execute(
+            sa.delete(live)
+            .where(live.c.id.in_(committed), live.c.claim == 0, live.c.status.in_((Status.QUEUED, Status.HELD)))
+            .returning(live.c.id)
+        ).scalars()
+    )
+    refused = {"status": Status.REFUSED, "ended_at": at, "recipient": None, "sender": None, "subject": None}
+    tx.execute(sa.update(messages).where(messages.c.id.in_(taken_back)).values(refused))
+    tx.execute(sa.delete(contents).where(contents.c.message_id.in_(taken_back)))
+    tx.execute(sa.delete(files).where(files.c.message_id.in_(taken_back)))
+    return set(committed) - taken_back
+
+
 # --- claim ------------------------------------------------------------------------------------------------------------
 
 
@@ -211,7 +233,8 @@ def claim(tx: Connection, ids: Sequence[UUID], session: UUID, *, doubtful: Seque
     """
     if tx.dialect.name == "postgresql":
         given = {"ids": list(ids), "session": session, "doubtful": list(doubtful), "carried": CARRIED_BY_CLAIM}
-        return {row.id: _claimed(row._mapping) for row in tx.execute(_CLAIM, given)}  # noqa: SLF001 - its public name
+        rows = tx.execute(_CLAIM, given)
+        return {row.id: _claimed(row._mapping, session) for row in rows}  # noqa: SLF001 - SQLAlchemy's public name for it
     return _claim_sqlite(tx, ids, session, doubtful)
 
 
@@ -258,18 +281,19 @@ def _claim_sqlite(tx: Connection, ids: Sequence[UUID], session: UUID, doubtful: 
     if not mine:
         return {}
     rows = tx.execute(_READ_TAKEN, {"ids": json.dumps(mine), "carried": CARRIED_BY_CLAIM})
-    return {row.id: _claimed(row._mapping) for row in rows}  # noqa: SLF001 - SQLAlchemy's public name for it
+    return {row.id: _claimed(row._mapping, session) for row in rows}  # noqa: SLF001 - as above
 
 
 def _hexes(ids: Sequence[UUID]) -> str:
     return json.dumps([id_.hex for id_ in ids])
 
 
-def _claimed(row: Mapping[Any, Any]) -> Claimed:
+def _claimed(row: Mapping[Any, Any], session: UUID) -> Claimed:
     return Claimed(
         id=row["id"],
         kind=Kind(row["kind"]),
         integration_id=row["integration_id"],
+        session=session,
         claim=row["claim"],
         attempts=row["attempts"],
         blamed=row["blamed"],
@@ -281,6 +305,15 @@ def _claimed(row: Mapping[Any, Any]) -> Claimed:
         reported_state=ReportedState(row["reported_state"]),
         cause=Cause(row["cause"]) if row["cause"] else None,
         generation=row["generation"],
+    )
+
+
+def hand_back(tx: Connection, ids: Collection[UUID], session: UUID, *, at: datetime) -> None:
+    """Queue what this session has claimed and does not work on: an answer to its claim never came."""
+    tx.execute(
+        sa.update(live)
+        .where(live.c.id.in_(ids), live.c.session == session, live.c.status == Status.SENDING)
+        .values(status=Status.QUEUED, session=None, queued_at=at)
     )
 
 

@@ -150,6 +150,8 @@ integrations = sa.Table(
     sa.Column("since", Instant, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False, server_default="1"),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    #: When the last of these failures was counted: what failed beside it is the same failure once more.
+    sa.Column("failed_at", Instant),
     sa.Column("ehlo_size", sa.BigInteger),
     # Which lanes ever had a message: a worker consumes only queues that exist.
     sa.Column("agent_lane", sa.Boolean, nullable=False, server_default=sa.text("false")),

@@ -275,3 +275,30 @@ async def test_the_next_host_is_tried(url: str, rabbitmq: RabbitMQ, proxy: Fault
 
     await arrived(queue, inbox)
     await queue.aclose()
+
+
+async def test_a_broker_that_cannot_be_reached_again_is_not_asked_by_everybody(
+    far: RabbitQueue, proxy: FaultProxy
+) -> None:
+    """After the first publish that found no way to the broker the next ones fail at once, and it is known to be away."""
+    await far.publish(ADDRESS, a_ticket())
+    await proxy.set_mode(Mode.REFUSE)
+    proxy.cut()
+    await until(lambda: not far.connected)
+    with pytest.raises(QueueUnavailable):
+        await far.publish(ADDRESS, a_ticket())
+    with pytest.raises(QueueUnavailable, match="a moment ago"):
+        await far.publish(ADDRESS, a_ticket())
+
+    await proxy.set_mode(Mode.OK)
+    await arrived_anyhow(far)
+
+
+async def arrived_anyhow(queue: RabbitQueue) -> None:
+    """Return once a ticket can be published."""
+    async with asyncio.timeout(2 * PATIENCE):
+        while True:
+            try:
+                return await queue.publish(ADDRESS, a_ticket())
+            except QueueUnavailable:
+                await asyncio.sleep(0.1)

@@ -1,7 +1,7 @@
 """What every store promises about integrations: their state moves by the table only, and every move is on record."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -55,14 +55,22 @@ async def active(store: Store, integration_id: UUID) -> int:
 
 
 async def failed(
-    store: Store, integration_id: UUID, generation: int, *, cause: Cause = Cause.TIMED_OUT, threshold: int = 3
+    store: Store,
+    integration_id: UUID,
+    generation: int,
+    *,
+    cause: Cause = Cause.TIMED_OUT,
+    threshold: int = 3,
+    began_at: datetime = LATER,
+    apart: float = 0,
+    now: datetime = LATER,
 ) -> bool:
     """Count a failure; whether it set ERROR."""
     blamed = Blamed(
         integration_id=integration_id, generation=generation, cause=cause, threshold=threshold,
-        transcript="C: EHLO", who="worker",
+        transcript="C: EHLO", who="worker", began_at=began_at, apart=timedelta(seconds=apart),
     )  # fmt: skip
-    return await store.transaction(integrations.count_failure, blamed, now=LATER)
+    return await store.transaction(integrations.count_failure, blamed, now=now)
 
 
 async def moves(store: Store, integration_id: UUID) -> list[tuple[str, str | None, str | None]]:
@@ -104,6 +112,23 @@ async def test_failures_are_counted_for_all_workers_together(store: Store, integ
     assert (row.reported_state, row.cause, row.failures) == (ReportedState.ERROR, Cause.TIMED_OUT, 3)
     assert (row.since, row.transcript) == (LATER, "C: EHLO")
     assert ("error", "ACTIVE", "ERROR") in await moves(store, integration_id)
+
+
+async def test_failures_side_by_side_count_once(store: Store, integration_id: UUID) -> None:
+    """What began before the last failure was counted, or soon after it, is the same trouble once more."""
+    generation = await active(store, integration_id)
+    began, seconds = LATER, timedelta(seconds=1)
+    for _ in range(8):
+        assert not await failed(store, integration_id, generation, began_at=began, apart=5, now=began + seconds)
+    soon = began + 5 * seconds
+    assert not await failed(store, integration_id, generation, began_at=soon, apart=5, now=soon)
+    assert (await row_of(store, integration_id)).failures == 1
+
+    again = began + 6 * seconds
+    assert not await failed(store, integration_id, generation, began_at=again, apart=5, now=again)
+    assert (await row_of(store, integration_id)).failures == 2
+    at_last = began + 11 * seconds
+    assert await failed(store, integration_id, generation, began_at=at_last, apart=5, now=at_last)
 
 
 async def test_failures_must_follow_one_another(store: Store, integration_id: UUID) -> None:
@@ -258,6 +283,29 @@ async def test_a_test_ends_once(store: Store, integration_id: UUID) -> None:
 
     assert await concluded(store, test) is None
     assert await reported(store, integration_id) is ReportedState.ERROR
+
+
+async def test_a_test_is_taken_again_by_the_same_session_only(store: Store, integration_id: UUID) -> None:
+    """A worker whose answer was lost asks again and gets the same test; for everybody else it is taken."""
+    mine, other = uuid4(), uuid4()
+    first = await store.transaction(integrations.take_test, integration_id, mine, now=NOW)
+
+    assert first is not None
+    assert await store.transaction(integrations.take_test, integration_id, mine, now=LATER) == first
+    assert await store.transaction(integrations.take_test, integration_id, other, now=LATER) is None
+
+
+async def test_a_test_can_be_given_back(store: Store, integration_id: UUID) -> None:
+    """What a worker cannot end another one takes up; a test that has ended stays so."""
+    test = await taken(store, integration_id)
+    await store.transaction(integrations.give_back_test, test)
+    again = await taken(store, integration_id)
+    assert again.id == test.id
+    await concluded(store, again)
+    await store.transaction(integrations.give_back_test, again)
+
+    assert (await store.read(integrations.test, test.id)).passed is True
+    assert await store.transaction(integrations.take_test, integration_id, uuid4(), now=NOW) is None
 
 
 async def test_abandoned_tests_are_found(store: Store, integration_id: UUID) -> None:

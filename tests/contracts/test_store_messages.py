@@ -8,10 +8,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from mailroom.integration import IntendedState, ReportedState
 from mailroom.message import DEAD_LETTERS, MOVES, Kind, Lane, Status, new_message_id
-from mailroom.store import integrations, messages, sessions, sweeping
+from mailroom.store import integrations, messages, schema, sessions, sweeping
 from mailroom.store.content import decode_content, encode_content
 from mailroom.store.messages import CARRIED_BY_CLAIM, Claimed, NotADeadLetter, Standing
 from mailroom.store.port import BadRow, Store, StoreUnavailable
@@ -52,15 +54,29 @@ async def test_a_claim_brings_all_that_an_attempt_needs(store: Store, integratio
     body = encode_content(a_content(text="Hello"))
     message = await accepted(store, integration_id, body=body)
 
-    claim = await claimed(store, message)
+    session = uuid4()
+    claim = await claimed(store, message, session)
     assert claim.body is not None
     assert decode_content(claim.body).text == "Hello"
     assert claim == Claimed(
-        id=message.id, kind=Kind.FORM, integration_id=integration_id, claim=1, attempts=0, blamed=0,
+        id=message.id, kind=Kind.FORM, integration_id=integration_id, session=session, claim=1, attempts=0, blamed=0,
         possible_duplicate=False, accepted_at=NOW, expires_at=message.expires_at, body=body,
         intended_state=IntendedState.ENABLED, reported_state=ReportedState.ACTIVATING, cause=None, generation=1,
     )  # fmt: skip
     assert await status_of(store, message.id) is Status.SENDING
+
+
+async def test_a_claim_that_nobody_works_on_is_handed_back(store: Store, integration_id: UUID) -> None:
+    """A session queues anew what it has claimed itself; what is another's, or has ended, stays as it is."""
+    session = uuid4()
+    mine, others, ended = [await accepted(store, integration_id) for _ in range(3)]
+    await claimed(store, mine, session)
+    await claimed(store, others)
+    await store.statement(messages.settle, [a_settlement(await claimed(store, ended, session))])
+    await store.statement(messages.hand_back, [mine.id, others.id, ended.id], session, at=NOW)
+
+    found = [await status_of(store, one.id) for one in (mine, others, ended)]
+    assert found == [Status.QUEUED, Status.SENDING, Status.SENT]
 
 
 async def test_a_large_content_is_read_apart(store: Store, integration_id: UUID) -> None:
@@ -336,6 +352,39 @@ async def test_burying_twice_tells_the_same(store: Store) -> None:
 async def test_an_empty_burial_does_nothing(store: Store) -> None:
     """An empty group is no mistake."""
     assert await store.transaction(messages.bury, [], NOW) == {}
+
+
+async def test_what_was_answered_1_is_taken_back(store: Store, integration_id: UUID) -> None:
+    """A message that nobody has claimed yet becomes a tombstone with nothing personal in it; one that never was, too."""
+    queued, held = [await accepted(store, integration_id, status=status) for status in (Status.QUEUED, Status.HELD)]
+    never = new_message_id()
+    group = [(queued.id, Kind.FORM), (held.id, Kind.FORM), (never, Kind.FORM)]
+
+    assert await store.transaction(messages.revoke, group, NOW) == set()
+    assert await store.transaction(messages.revoke, group, NOW) == set()
+    assert await store.statement(messages.claim, [queued.id, held.id], uuid4()) == {}
+    assert await store.read(messages.standings) == []
+    assert await store.read(everything_said) == ([], [None, None, None])
+    with pytest.raises(BadRow):
+        await store.statement(messages.accept, [replace(queued, id=never)])
+
+
+async def test_what_a_worker_has_cannot_be_taken_back(store: Store, integration_id: UUID) -> None:
+    """A message that was claimed before, or has ended, stays what it is, and that is told."""
+    sending, sent = [await accepted(store, integration_id) for _ in range(2)]
+    await claimed(store, sending)
+    await store.statement(messages.settle, [a_settlement(await claimed(store, sent))])
+    group = [(sending.id, Kind.FORM), (sent.id, Kind.FORM)]
+
+    assert await store.transaction(messages.revoke, group, NOW) == {sending.id, sent.id}
+    assert await status_of(store, sending.id) is Status.SENDING
+    assert await status_of(store, sent.id) is Status.SENT
+
+
+def everything_said(tx: Connection) -> tuple[list[bytes], list[str | None]]:
+    """Every content and every recipient there is."""
+    bodies = tx.execute(sa.select(schema.contents.c.body)).scalars()
+    return list(bodies), list(tx.execute(sa.select(schema.messages.c.recipient)).scalars())
 
 
 # --- dead letters -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 
 from mailroom.integration import Cause, ReportedState
 from mailroom.message import Status
+from mailroom.settings import ThresholdSettings
 from tests.journeys.office import Office
 from tests.smtp_server import scripted_smtp
 
@@ -19,7 +20,8 @@ async def test_an_unreachable_server_sets_error_past_its_threshold(
     office: Office, changes: dict[str, Any], cause: Cause
 ) -> None:
     """Mail that finds no server is deferred; after so many failures in a row the integration is in ERROR, with its cause."""
-    async with scripted_smtp() as smtp, office.everything(smtp.port):
+    impatient = ThresholdSettings(apart=0.1)
+    async with scripted_smtp() as smtp, office.everything(smtp.port, thresholds=impatient):
         await office.becomes(await office.accepted(), Status.SENT)
         await office.reconfigure(**changes)
         first = await office.accepted()
@@ -74,3 +76,15 @@ async def test_a_success_breaks_the_row_of_failures(office: Office) -> None:
                 await office.becomes(await office.accepted(), Status.SENT)
 
         assert (await office.integration()).reported_state is ReportedState.ACTIVE
+
+
+async def test_a_server_that_restarts_is_no_error(office: Office) -> None:
+    """All seats are refused at once, several times within a second or two: one failure, and nobody has to reset anything."""
+    async with scripted_smtp() as smtp, office.everything(smtp.port):
+        smtp.script("connect", "554 restarting", times=24)
+        ids = [await office.accepted() for _ in range(12)]
+        for one in ids:
+            await office.becomes(one, Status.SENT, seconds=60)
+
+        assert (await office.integration()).reported_state is ReportedState.ACTIVE
+        assert smtp.connections > 24

@@ -166,7 +166,7 @@ async def test_a_task_cancelled_before_it_began_loses_nobody(flusher: Flusher) -
 
 
 async def test_whoever_leaves_harms_no_neighbour(flusher: Flusher) -> None:
-    """A caller that is cancelled while it waits is flushed all the same, and its neighbours hear nothing of it."""
+    """A caller that is cancelled before its flush began is never flushed, and its neighbours hear nothing of it."""
     line = flusher.line()
     flusher.open.clear()
     line.put(0)
@@ -178,7 +178,8 @@ async def test_whoever_leaves_harms_no_neighbour(flusher: Flusher) -> None:
     found = await asyncio.gather(*callers, return_exceptions=True)
 
     assert [type(outcome) for outcome in found] == [int, asyncio.CancelledError, int]
-    assert flusher.groups == [[0], [1, 2, 3]]
+    assert flusher.groups == [[0], [1, 3]]
+    assert (line.groups, line.items) == (2, 3)
 
 
 async def test_too_few_results_are_told(flusher: Flusher) -> None:
@@ -258,3 +259,17 @@ def test_everybody_is_answered_and_bounds_are_kept(
             assert len(group) == 1 or sum(group) <= max_bytes
 
     asyncio.run(run())
+
+
+async def test_a_line_that_everybody_left_rests(flusher: Flusher) -> None:
+    """Nothing is flushed for nobody, and the next item starts a flush again."""
+    flusher.open.clear()
+    line = flusher.line()
+    under_way = line.put(1)
+    await asyncio.sleep(0)
+    line.put(2).cancel()
+    flusher.open.set()
+    await under_way
+
+    assert await line.add(4) == 16
+    assert flusher.groups == [[1], [4]]

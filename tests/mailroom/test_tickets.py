@@ -142,10 +142,13 @@ async def test_a_publish_is_tried_again(queue: MoodyQueue, writer: TicketWriter,
     """A short absence of the broker costs time and no ticket."""
     queue.failures = 1
     message_id = new_message_id()
-    await writer.write_alone(address, message_id)
+    writer.write(address, message_id)
+    while not queue.ids:
+        await asyncio.sleep(0.05)
 
     assert queue.ids == [message_id]
     assert writer.dropped == 0
+    await writer.aclose()
 
 
 async def test_a_closing_writer_does_not_wait_for_the_broker(
@@ -189,3 +192,13 @@ async def test_a_full_line_drops(queue: MoodyQueue, writer: TicketWriter, addres
     queue.open.set()
     await closing
     assert writer.dropped == tickets.MAX_WAITING + 5
+
+
+async def test_a_ticket_for_one_is_tried_once(queue: MoodyQueue, writer: TicketWriter, address: Address) -> None:
+    """The sweep does not wait for a broker that is away: it looks again anyway."""
+    queue.failures = 2
+    for _ in range(2):
+        await writer.write_alone(address, new_message_id())
+
+    assert (queue.failures, queue.ids, writer.dropped) == (0, [], 2)
+    await writer.aclose()

@@ -1,0 +1,126 @@
+"""The sweep by its own clock: who is dead, and what a broker that is away costs it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from mailroom.message import Status
+from mailroom.queue.memory import MemoryQueue
+from mailroom.queue.port import QueueUnavailable
+from mailroom.queue.ticket import Address, Ticket
+from mailroom.store import messages, sessions
+from mailroom.store.sqlite import SqliteStore
+from mailroom.tickets import TicketWriter
+from mailroom.vault import Vault
+from mailroom.watch import IntegrationWatch
+from tests.builders import accepted, claimed, created, migrated
+from worker.sweep import DEAD_AFTER_SECONDS, Sweep
+
+
+class AwayQueue(MemoryQueue):
+    """A queue that takes no ticket, and counts how often it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def publish(self, address: Address, ticket: Ticket) -> None:
+        """Refuse."""
+        self.asked += 1
+        raise QueueUnavailable("not now")
+
+
+@dataclass
+class Clock:
+    """A clock that goes when it is told to."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """A store with tables."""
+    file = tmp_path / "mailroom.db"
+    await migrated(f"sqlite:///{file}")
+    store = SqliteStore(file)
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The sweep's clock."""
+    return Clock()
+
+
+@pytest.fixture
+def queue() -> AwayQueue:
+    """The sweep's queue."""
+    return AwayQueue()
+
+
+@pytest.fixture
+def sweep(store: SqliteStore, queue: AwayQueue, clock: Clock) -> Sweep:
+    """A sweep on them."""
+    return Sweep(store, queue, IntegrationWatch(store, Vault(["key"])), TicketWriter(queue, store), clock)
+
+
+async def opened(store: SqliteStore) -> UUID:
+    """A session that has begun and does not beat."""
+    session = uuid4()
+    await store.transaction(sessions.open_session, session, host="here", pid=1, at=datetime.now(UTC))
+    return session
+
+
+async def alive(store: SqliteStore) -> set[UUID]:
+    """The sessions that have not ended."""
+    return set(await store.read(sessions.beats))
+
+
+async def test_a_beat_that_stands_still_is_dead_when_it_was_watched(
+    store: SqliteStore, sweep: Sweep, clock: Clock
+) -> None:
+    """Half a minute of looking every second, and the same beat: the session is dead."""
+    session = await opened(store)
+    for _ in range(int(DEAD_AFTER_SECONDS)):
+        await sweep.bury_dead()
+        clock.now += 1
+    assert await alive(store) == {session}
+    await sweep.bury_dead()
+
+    assert await alive(store) == set()
+
+
+async def test_a_sweep_that_stood_still_itself_buries_nobody(store: SqliteStore, sweep: Sweep, clock: Clock) -> None:
+    """A machine that slept for an hour has watched nobody meanwhile: it begins to look anew."""
+    session = await opened(store)
+    await sweep.bury_dead()
+    clock.now += 3600
+    await sweep.bury_dead()
+
+    assert await alive(store) == {session}
+
+
+async def test_a_broker_that_is_away_does_not_hold_up_the_sweep(
+    store: SqliteStore, sweep: Sweep, queue: AwayQueue
+) -> None:
+    """What a dead worker left is queued again; each of its tickets is tried once, and left to a later look."""
+    integration_id = await created(store)
+    session = await opened(store)
+    left = [await accepted(store, integration_id) for _ in range(120)]
+    for message in left:
+        await claimed(store, message, session)
+    await store.transaction(sessions.declare_all_dead, at=datetime.now(UTC))
+    await sweep.take_back()
+
+    assert queue.asked == len(left)
+    statuses = await store.read(messages.statuses, [message.id for message in left])
+    assert set(statuses.values()) == {Status.QUEUED}

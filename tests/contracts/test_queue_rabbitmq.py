@@ -13,7 +13,7 @@ from mailroom.queue import rabbitmq as door
 from mailroom.queue.port import QueueUnavailable
 from mailroom.queue.rabbitmq import TICKET_QUEUE_ARGUMENTS, UNREADABLE, RabbitQueue, WrongTopology
 from mailroom.queue.ticket import Address
-from tests.contracts.test_queue_tickets import PATIENCE, Inbox, a_ticket, until
+from tests.contracts.test_queue_tickets import PATIENCE, Inbox, a_ticket, on_the_queue, until
 from tests.fault_proxy import FaultProxy, Mode
 from tests.services import RabbitMQ
 
@@ -53,12 +53,7 @@ async def arrived(queue: RabbitQueue, inbox: Inbox) -> None:
     """Return once a ticket published now, and as often as it takes, is taken."""
     wanted = a_ticket()
     async with asyncio.timeout(2 * PATIENCE):
-        while True:
-            try:
-                await queue.publish(ADDRESS, wanted)
-                break
-            except QueueUnavailable:
-                await asyncio.sleep(0.1)
+        await on_the_queue(queue, ADDRESS, wanted)
         while True:
             delivery = await inbox.next()
             await delivery.acknowledge()
@@ -71,7 +66,7 @@ async def arrived(queue: RabbitQueue, inbox: Inbox) -> None:
 
 async def test_the_queue_keeps_what_it_was_given(queue: RabbitQueue, url: str, rabbitmq: RabbitMQ) -> None:
     """A ticket's queue is a durable quorum queue with a delivery limit and a place for what cannot be read."""
-    await queue.publish(ADDRESS, a_ticket())
+    await on_the_queue(queue, ADDRESS, a_ticket())
 
     told = await asyncio.to_thread(
         rabbitmq.evaluate,
@@ -90,11 +85,11 @@ async def test_what_cannot_be_read_is_put_aside(
 ) -> None:
     """Bytes that are no ticket end in the queue of the unreadable and are logged; their neighbours are unharmed."""
     before, after = a_ticket(), a_ticket()
-    await queue.publish(ADDRESS, before)
+    await on_the_queue(queue, ADDRESS, before)
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         await channel.default_exchange.publish(aio_pika.Message(b"garbage"), ADDRESS.queue)
-    await queue.publish(ADDRESS, after)
+    await on_the_queue(queue, ADDRESS, after)
     inbox = Inbox()
     await queue.subscribe(ADDRESS, 10, inbox.take)
 
@@ -119,7 +114,7 @@ async def test_a_foreign_queue_of_our_name_is_told(queue: RabbitQueue, url: str)
 async def test_a_full_queue_refuses_without_harm_to_others(queue: RabbitQueue, url: str) -> None:
     """A ticket that its queue refuses is told; tickets of other queues go on over the same connection."""
     other = Address(Lane.AGENT, ADDRESS.integration_id)
-    await queue.publish(other, a_ticket())
+    await on_the_queue(queue, other, a_ticket())
     channel = queue._channel
     async with await aio_pika.connect(url) as connection:
         # A queue of our name that is full from the start.
@@ -130,7 +125,7 @@ async def test_a_full_queue_refuses_without_harm_to_others(queue: RabbitQueue, u
         await queue.publish(ADDRESS, a_ticket())
 
     assert queue.connected
-    await queue.publish(other, a_ticket())
+    await on_the_queue(queue, other, a_ticket())
     assert queue._channel is channel
 
 
@@ -209,7 +204,7 @@ async def test_what_was_in_hand_comes_again(queue: RabbitQueue, rabbitmq: Rabbit
     inbox = Inbox()
     await queue.subscribe(ADDRESS, 10, inbox.take)
     ticket = a_ticket()
-    await queue.publish(ADDRESS, ticket)
+    await on_the_queue(queue, ADDRESS, ticket)
     old = await inbox.next()
     await asyncio.to_thread(rabbitmq.close_all_connections)
     await old.acknowledge()
@@ -222,7 +217,7 @@ async def test_what_was_in_hand_comes_again(queue: RabbitQueue, rabbitmq: Rabbit
 
 async def test_a_black_hole_is_unavailable_in_time(far: RabbitQueue, proxy: FaultProxy) -> None:
     """A broker that swallows everything fails every publish as unavailable, within their budget, and none otherwise."""
-    await far.publish(ADDRESS, a_ticket())
+    await on_the_queue(far, ADDRESS, a_ticket())
     await proxy.set_mode(Mode.HOLE)
     async with asyncio.timeout(door.PUBLISH_SECONDS + PATIENCE):
         outcomes = await asyncio.gather(*(far.publish(ADDRESS, a_ticket()) for _ in range(20)), return_exceptions=True)
@@ -253,7 +248,7 @@ async def test_a_cut_is_never_a_cancellation(far: RabbitQueue, proxy: FaultProxy
 
 async def test_a_cancelled_publish_harms_no_other(queue: RabbitQueue) -> None:
     """Whoever is really cancelled is cancelled, and those who publish beside it notice nothing."""
-    await queue.publish(ADDRESS, a_ticket())
+    await on_the_queue(queue, ADDRESS, a_ticket())
     cancelled = [asyncio.create_task(queue.publish(ADDRESS, a_ticket())) for _ in range(10)]
     beside = [asyncio.create_task(queue.publish(ADDRESS, a_ticket())) for _ in range(10)]
     await asyncio.sleep(0)
@@ -281,7 +276,7 @@ async def test_a_broker_that_cannot_be_reached_again_is_not_asked_by_everybody(
     far: RabbitQueue, proxy: FaultProxy
 ) -> None:
     """After the first publish that found no way to the broker the next ones fail at once, and it is known to be away."""
-    await far.publish(ADDRESS, a_ticket())
+    await on_the_queue(far, ADDRESS, a_ticket())
     await proxy.set_mode(Mode.REFUSE)
     proxy.cut()
     await until(lambda: not far.connected)
@@ -291,14 +286,4 @@ async def test_a_broker_that_cannot_be_reached_again_is_not_asked_by_everybody(
         await far.publish(ADDRESS, a_ticket())
 
     await proxy.set_mode(Mode.OK)
-    await arrived_anyhow(far)
-
-
-async def arrived_anyhow(queue: RabbitQueue) -> None:
-    """Return once a ticket can be published."""
-    async with asyncio.timeout(2 * PATIENCE):
-        while True:
-            try:
-                return await queue.publish(ADDRESS, a_ticket())
-            except QueueUnavailable:
-                await asyncio.sleep(0.1)
+    await on_the_queue(far, ADDRESS, a_ticket())

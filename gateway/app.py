@@ -47,7 +47,7 @@ class Gateway:
         self._queue = queue
         self.watch = IntegrationWatch(store, vault)
         self.tickets = TicketWriter(queue, store)
-        self.intake = Intake(store, self.tickets)
+        self.intake = Intake(store, self.tickets, attachments)
         self._stopping = False
         counter = Counter(
             settings=settings,

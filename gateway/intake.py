@@ -7,13 +7,15 @@ been committed all the same is then taken back before it is delivered.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from mailroom.attachments import AttachmentStore
 from mailroom.batch import Batch, FlushLost, LineClosed, LineFull
 from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
-from mailroom.message import Kind, Status
+from mailroom.message import Status
 from mailroom.queue.ticket import Address
 from mailroom.store import messages
 from mailroom.store.messages import NewMessage
@@ -31,6 +33,9 @@ TOMBSTONE_SECONDS = 0.7
 MOST_IN_GROUP = 200
 MOST_WAITING = 2000
 
+#: Tombstones written in one transaction.
+PAID_AT_ONCE = 1000
+
 #: Seconds between two tries to write the tombstones that are owed.
 OWED_SECONDS = 0.5
 
@@ -46,9 +51,10 @@ class NotAccepted(Exception):
 class Intake:
     """Commits messages in groups and tickets them."""
 
-    def __init__(self, store: Store, tickets: TicketWriter) -> None:
+    def __init__(self, store: Store, tickets: TicketWriter, attachments: AttachmentStore) -> None:
         self._store = store
         self._tickets = tickets
+        self._attachments = attachments
         self.line: Batch[NewMessage, None] = Batch(
             self._commit,
             max_items=MOST_IN_GROUP,
@@ -59,7 +65,7 @@ class Intake:
         )
         #: Answered 1 although the commit may have happened: their tombstones are owed. Nobody is in here while its
         #: request still waits: it may yet be answered 0.
-        self._owed: dict[UUID, Kind] = {}
+        self._owed: dict[UUID, NewMessage] = {}
         self.accepted = 0
         self.contradicted = 0
 
@@ -103,7 +109,8 @@ class Intake:
             return False
         finally:
             if not settled:
-                self._owed[message.id] = message.kind
+                # Its body may be megabytes; what its tombstone needs is not.
+                self._owed[message.id] = replace(message, body=b"")
         return committed[message.id]
 
     async def pay_owed(self) -> None:
@@ -115,17 +122,33 @@ class Intake:
 
     async def pay_once(self) -> None:
         """Try to write every tombstone that is owed."""
-        owed = list(self._owed.items())
+        owed = list(self._owed.values())
+        for start in range(0, len(owed), PAID_AT_ONCE):
+            if not await self._pay(owed[start : start + PAID_AT_ONCE]):
+                return
+
+    async def _pay(self, owed: Sequence[NewMessage]) -> bool:
+        group = [(message.id, message.kind) for message in owed]
         try:
-            too_late = await self._store.transaction(messages.revoke, owed, datetime.now(UTC))
+            too_late = await self._store.transaction(messages.revoke, group, datetime.now(UTC))
         except (StoreUnavailable, CommitUnknown, BadRow) as error:
-            log.warning("tombstones still owed", count=len(owed), error=str(error))
-            return
-        for message_id, _ in owed:
-            self._owed.pop(message_id, None)
-        self.contradicted += len(too_late)
-        for message_id in too_late:
-            log.error("answered 1, but a worker had it already", message_id=str(message_id))
+            log.warning("tombstones still owed", count=len(self._owed), error=str(error))
+            return False
+        for message in owed:
+            self._owed.pop(message.id, None)
+            if message.id in too_late:
+                self.contradicted += 1
+                log.error("answered 1, but a worker had it already", message_id=str(message.id))
+            else:
+                await self._discard_files(message)
+        return True
+
+    async def _discard_files(self, message: NewMessage) -> None:
+        try:
+            for key in message.files:
+                await self._attachments.delete(key)
+        except OSError as error:
+            log.error("files of a refused message not deleted", message_id=str(message.id), error=str(error))
 
     async def aclose(self) -> None:
         """Commit what waits, and try once more to pay what is owed."""

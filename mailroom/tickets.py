@@ -1,8 +1,10 @@
-"""Writing tickets: ids that gather while a publish is in flight share the next one."""
+"""Writing tickets: ids of one queue that gather while a publish to it is in flight share the next one.
+
+Each queue has a line of its own, so that one that the broker refuses holds up nobody else's tickets.
+"""
 
 import asyncio
 import random
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -16,7 +18,7 @@ from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
 
 log = get_logger(__name__)
 
-#: Ids that may wait to be written; more are dropped, and found by the sweep.
+#: Ids of one queue that may wait to be written; more are dropped, and found by the sweep.
 MAX_WAITING = 50_000
 
 #: Tries to publish a ticket before it is left to the sweep, and the seconds between them.
@@ -35,9 +37,8 @@ class TicketWriter:
         self._queue = queue
         self._store = store
         self._lanes_known: set[Address] = set()
-        self._line: Batch[tuple[Address, UUID], None] = Batch(
-            self._write, max_items=1024, max_waiting=MAX_WAITING, data_error=NeverRaised
-        )
+        self._lines: dict[Address, Batch[UUID, None]] = {}
+        self._closed = False
         #: Tickets published, and ids that were left to the sweep, since the start.
         self.published = 0
         self.dropped = 0
@@ -46,12 +47,12 @@ class TicketWriter:
     @property
     def waiting(self) -> int:
         """How many ids wait to be written."""
-        return self._line.waiting
+        return sum(line.waiting for line in self._lines.values())
 
     def write(self, address: Address, message_id: UUID) -> None:
         """Have this message ticketed soon."""
         try:
-            self._line.put((address, message_id))
+            self._line_to(address).put(message_id)
         except (LineFull, LineClosed):
             self.dropped += 1
 
@@ -62,15 +63,24 @@ class TicketWriter:
     async def aclose(self) -> None:
         """Return when everything waiting was written, or given up: from now on at the first failure."""
         self._tries = 1
-        await self._line.aclose()
+        self._closed = True
+        await asyncio.gather(*(line.aclose() for line in self._lines.values()))
 
-    async def _write(self, group: Sequence[tuple[Address, UUID]]) -> list[None]:
-        by_address: dict[Address, list[UUID]] = defaultdict(list)
-        for address, message_id in group:
-            by_address[address].append(message_id)
-        await asyncio.gather(
-            *(self._publish(address, ids) for address, all_ids in by_address.items() for ids in chunks(all_ids))
-        )
+    def _line_to(self, address: Address) -> Batch[UUID, None]:
+        line = self._lines.get(address)
+        if line is None:
+            if self._closed:
+                raise LineClosed
+            line = self._lines[address] = Batch(
+                lambda ids: self._write(address, ids),
+                max_items=1024,
+                max_waiting=MAX_WAITING,
+                data_error=NeverRaised,
+            )
+        return line
+
+    async def _write(self, address: Address, group: Sequence[UUID]) -> list[None]:
+        await asyncio.gather(*(self._publish(address, ids) for ids in chunks(group)))
         return [None] * len(group)
 
     async def _publish(self, address: Address, ids: tuple[UUID, ...], tries: int = TRIES) -> None:

@@ -77,6 +77,7 @@ class Worker:
                 "watch": self.watch.run,
                 "beat": self.session.run,
                 "sweep": self.sweep.run,
+                "beats of others": self.sweep.watch_beats,
                 "probe": self._probe.run,
                 "consumer": self.consumer.run,
                 "tidy": self._tidy,

@@ -71,7 +71,9 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """Give it back for the next message, unless it is worn out; then it takes leave in the background."""
-        kept = self._in_use.pop(connection)
+        kept = self._in_use.pop(connection, None)
+        if kept is None:
+            return  # discarded meanwhile, because the worker is stopping
         now = self._clock()
         if kept.is_worn(now):
             self._leave([kept])

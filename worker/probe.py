@@ -99,19 +99,25 @@ class Probe:
 
     async def _conclude(self, test: ConnectionTest, integration: Integration, result: smtp.TestResult) -> None:
         """Record how it went, however long the database is away: an answer that is lost would become an ERROR."""
+        transcript, size = "\n".join(result.transcript), result.ehlo_size
         while True:
             try:
                 state = await self._store.transaction(
                     integrations.conclude_test,
                     test,
                     cause=cause_of(result.failure),
-                    transcript="\n".join(result.transcript),
-                    ehlo_size=result.ehlo_size,
+                    transcript=transcript,
+                    ehlo_size=size,
                     who=f"worker {self._session.id}",
                     now=datetime.now(UTC),
                 )
             except (StoreUnavailable, CommitUnknown) as error:
                 log.warning("connection test not recorded yet", integration=integration.name, error=str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
+            except BadRow as error:
+                # Whatever the server said that cannot be stored, whether it let us in can.
+                log.error("connection test recorded without its words", integration=integration.name, error=str(error))
+                transcript, size = "what the server said cannot be stored", None
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 break

@@ -28,6 +28,10 @@ from worker.mime import UnsafeMessage, ascii_address
 
 #: Bytes handed to the transport at once; it is drained after each, so a large mail is never buffered whole (F18).
 PIECE = 64 * 1024
+#: The most digits a SIZE may have (RFC 1870 section 4), and the largest number that can be kept.
+_SIZE_DIGITS = 20
+_LARGEST_SIZE = 2**63 - 1
+
 #: Seconds a live test may take to be let in, all steps together: somebody waits for it.
 _TEST_SECONDS = 60
 
@@ -569,9 +573,11 @@ class Connection:
 
 
 def _offered_size(client: aiosmtplib.SMTP) -> int | None:
-    """RFC 1870 section 4: no number, or zero, is no fixed limit."""
+    """RFC 1870 section 4: no number, or zero, is no fixed limit. Nor is more than 20 digits, or than a database counts."""
     size = client.esmtp_extensions.get("size", "")
-    return int(size) or None if size.isascii() and size.isdigit() else None
+    if not (size.isascii() and size.isdigit() and len(size) <= _SIZE_DIGITS):
+        return None
+    return int(size) if 0 < int(size) <= _LARGEST_SIZE else None
 
 
 def _is_positive(reply: Reply) -> bool:

@@ -80,10 +80,15 @@ class Sweep:
         lost_at = self.clock() + LOST_SECONDS
         while True:
             await self._guarded(self.due)
-            await self._guarded(self.bury_dead)
             if self.clock() >= lost_at:
                 await self._guarded(self.lost)
                 lost_at = self.clock() + LOST_SECONDS
+            await asyncio.sleep(DUE_SECONDS)
+
+    async def watch_beats(self) -> None:
+        """Look after dead sessions for as long as the process runs; nothing else may hold this up."""
+        while True:
+            await self._guarded(self.bury_dead)
             await asyncio.sleep(DUE_SECONDS)
 
     async def _guarded(self, look: Callable[[], Awaitable[None]]) -> None:
@@ -116,21 +121,24 @@ class Sweep:
 
     async def bury_dead(self) -> None:
         """Declare sessions dead whose beat has stood still for long, and take their claims back."""
-        beats = await self.store.read(sessions.beats)
         now = self.clock()
         if now - self._looked_at > LOOK_IS_OLD_SECONDS:
             self._beats.clear()
-        self._looked_at = now
+        beats = await self.store.read(sessions.beats)
+        self._looked_at = self.clock()
+        if self._looked_at - now > LOOK_IS_OLD_SECONDS:
+            self._beats.clear()
         self._beats = {
             session: seen if (seen := self._beats.get(session)) and seen.beat == beat else _Seen(beat, now)
             for session, beat in beats.items()
         }
-        for session, seen in self._beats.items():
-            if now - seen.since >= DEAD_AFTER_SECONDS and await self.store.transaction(
-                sessions.declare_dead, session, seen.beat, at=datetime.now(UTC)
-            ):
+        still = [(session, seen) for session, seen in self._beats.items() if now - seen.since >= DEAD_AFTER_SECONDS]
+        for session, seen in still:
+            if await self.store.transaction(sessions.declare_dead, session, seen.beat, at=datetime.now(UTC)):
                 log.warning("session declared dead", session=str(session))
-                await self.take_back()
+        if still:
+            await self.take_back()
+            self._looked_at = self.clock()
 
     async def take_back(self) -> None:
         """Treat the claims of sessions that are no more by their kind's policy."""
@@ -141,8 +149,7 @@ class Sweep:
         now = datetime.now(UTC)
         await self.take_back()
         await end_abandoned(self.store, now)
-        expired = await self.store.transaction(sweeping.expire, now=now, limit=MOST)
-        if expired:
+        while expired := await self.store.transaction(sweeping.expire, now=now, limit=MOST):
             log.warning("messages expired", count=expired)
         if self.clock() >= self._quiet_until:
             await self._look_for_lost_tickets(now)
@@ -156,17 +163,17 @@ class Sweep:
                 await self._requeue_lost(address, before)
 
     async def _requeue_lost(self, address: Address, before: datetime) -> None:
-        lost = await self.store.transaction(
+        # What was found counts as queued now, so each round finds others.
+        while lost := await self.store.transaction(
             sweeping.lost,
             address.integration_id,
             address.lane,
             queued_before=before,
             now=datetime.now(UTC),
             limit=MOST,
-        )
-        if lost:
+        ):
             log.warning("tickets written anew", queue=address.queue, count=len(lost))
-        await self._ticket(lost)
+            await self._ticket(lost)
 
     async def _ticket(self, found: Sequence[Due]) -> None:
         alone = [due for due in found if due.alone]

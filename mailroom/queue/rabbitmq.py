@@ -18,6 +18,7 @@ from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
+    ChannelClosed,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
     DeliveryError,
@@ -73,6 +74,10 @@ class WrongTopology(Exception):
     """The broker has a queue of our name with other arguments: somebody else declared it."""
 
 
+class _QueueRefused(Exception):
+    """The broker will not have this queue as we declare it."""
+
+
 class RabbitQueue:
     """Tickets on RabbitMQ; several hosts in the URL, parted by commas, are tried in turn."""
 
@@ -101,8 +106,8 @@ class RabbitQueue:
             async with _broker(PUBLISH_SECONDS):
                 channel = await self._publishing_channel()
                 await self._publish_declared(channel, address, body)
-        except DeliveryError as error:
-            # The broker is well and says no: the queue is full. Other queues are not concerned.
+        except (DeliveryError, _QueueRefused) as error:
+            # The broker is well and says no: the queue is full, or another than ours. Other queues are not concerned.
             raise QueueUnavailable(f"the broker refused the ticket: {_words(error)}") from error
         except _BROKER_ERRORS as error:
             await self._drop_channel(channel)
@@ -110,14 +115,25 @@ class RabbitQueue:
 
     async def _publish_declared(self, channel: AbstractChannel, address: Address, body: bytes) -> None:
         if address.queue not in self._declared:
-            await _declare(channel, address.queue)
-            self._declared.add(address.queue)
+            await self._declare_apart(address)
         try:
             await _put(channel, address.queue, body)
         except PublishError:
             # Returned as unroutable: somebody deleted the queue since we declared it.
-            await _declare(channel, address.queue)
+            await self._declare_apart(address)
             await _put(channel, address.queue, body)
+
+    async def _declare_apart(self, address: Address) -> None:
+        """Declare a queue on a channel of its own: a refusal closes the channel, and others publish on ours."""
+        connection = await self._publishing.connection()
+        channel = await connection.channel()
+        try:
+            await _declare(channel, address.queue)
+        except ChannelClosed as error:
+            raise _QueueRefused(_words(error)) from error
+        finally:
+            await _close(channel)
+        self._declared.add(address.queue)
 
     async def _publishing_channel(self) -> AbstractChannel:
         async with self._channel_lock:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -102,36 +103,34 @@ def _queue(tx: Connection, chosen: sa.Select[tuple[UUID]], now: datetime) -> lis
 
 
 def recover(tx: Connection, *, now: datetime, limit: int) -> list[Due]:
-    """Give every claim of a dead session its kind's treatment; what is to be tried again needs a ticket of its own."""
-    if not hold_sweep_lock(tx):
-        return []
+    """Give every claim of a dead session its kind's treatment; what is to be tried again needs a ticket of its own.
+
+    Several may do this at once: each takes what the others have not.
+    """
     alive = sa.select(sessions.c.id).where(sessions.c.ended_at.is_(None))
     orphans = sa.select(
         live.c.id, live.c.kind, live.c.integration_id, live.c.crashes, live.c.claim, live.c.attempts
     ).where(live.c.status == Status.SENDING, live.c.session.not_in(alive))
     if tx.dialect.name == "postgresql":
         orphans = orphans.with_for_update(skip_locked=True)
-    again: list[Due] = []
-    for row in tx.execute(orphans.limit(limit)).all():
-        kind = Kind(row.kind)
-        if row.crashes >= _CRASHES_ALLOWED:
-            _end(tx, row.id, row.claim, Status.FAILED, "crashed", row.attempts, now)
-        elif KINDS[kind].when_uncertain is WhenUncertain.DEAD_LETTER:
-            _end(tx, row.id, row.claim, Status.UNCERTAIN, "session_lost", row.attempts, now)
-        else:
-            tx.execute(
-                sa.update(live)
-                .where(live.c.id == row.id)
-                .values(
-                    status=Status.QUEUED,
-                    session=None,
-                    crashes=row.crashes + 1,
-                    possible_duplicate=True,
-                    queued_at=now,
-                )
-            )
-            again.append(Due(row.id, kind, row.integration_id, alone=True))
-    return again
+    found = tx.execute(orphans.limit(limit)).all()
+    crashed = {row.id for row in found if row.crashes >= _CRASHES_ALLOWED}
+    doubtful = {row.id for row in found if KINDS[Kind(row.kind)].when_uncertain is WhenUncertain.DEAD_LETTER} - crashed
+    _end(tx, crashed, Status.FAILED, "crashed", now)
+    _end(tx, doubtful, Status.UNCERTAIN, "session_lost", now)
+    again = [row for row in found if row.id not in crashed | doubtful]
+    tx.execute(
+        sa.update(live)
+        .where(live.c.id.in_([row.id for row in again]))
+        .values(
+            status=Status.QUEUED,
+            session=None,
+            crashes=live.c.crashes + 1,
+            possible_duplicate=True,
+            queued_at=now,
+        )
+    )
+    return [Due(row.id, Kind(row.kind), row.integration_id, alone=True) for row in again]
 
 
 def expire(tx: Connection, *, now: datetime, limit: int) -> int:
@@ -139,28 +138,33 @@ def expire(tx: Connection, *, now: datetime, limit: int) -> int:
     if not hold_sweep_lock(tx):
         return 0
     waiting = (Status.QUEUED, Status.DEFERRED, Status.HELD)
-    old = sa.select(live.c.id, live.c.claim, live.c.attempts).where(live.c.expires_at < now, live.c.status.in_(waiting))
+    old = sa.select(live.c.id).where(live.c.expires_at < now, live.c.status.in_(waiting))
     if tx.dialect.name == "postgresql":
         old = old.with_for_update(skip_locked=True)
-    rows = tx.execute(old.limit(limit)).all()
-    for row in rows:
-        _end(tx, row.id, row.claim, Status.EXPIRED, "expired", row.attempts, now)
-    return len(rows)
+    ids = set(tx.execute(old.limit(limit)).scalars())
+    _end(tx, ids, Status.EXPIRED, "expired", now)
+    return len(ids)
 
 
-def _end(
-    tx: Connection, message_id: UUID, claim: int, status: Status, reason: str, attempts: int, now: datetime
-) -> None:
-    duplicate = sa.select(live.c.possible_duplicate).where(live.c.id == message_id).scalar_subquery()
+def _end(tx: Connection, ids: Collection[UUID], status: Status, reason: str, now: datetime) -> None:
+    """End all of these in the same way, in two statements however many they are."""
+    if not ids:
+        return
+
+    def of_live(column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
+        return sa.select(column).where(live.c.id == messages.c.id).scalar_subquery()
+
+    doubtful = reason in {"crashed", "session_lost"}
     tx.execute(
         sa.update(messages)
-        .where(messages.c.id == message_id)
+        .where(messages.c.id.in_(ids))
         .values(
-            status=status, reason=reason, ended_at=now, claims=claim, attempts=attempts,
-            possible_duplicate=sa.or_(duplicate, sa.literal(reason in {"crashed", "session_lost"})),
+            status=status, reason=reason, ended_at=now,
+            claims=of_live(live.c.claim), attempts=of_live(live.c.attempts),
+            possible_duplicate=sa.true() if doubtful else of_live(live.c.possible_duplicate),
         )
     )  # fmt: skip
-    tx.execute(sa.delete(live).where(live.c.id == message_id))
+    tx.execute(sa.delete(live).where(live.c.id.in_(ids)))
 
 
 def counts(tx: Connection) -> dict[tuple[UUID, Status], int]:

@@ -287,3 +287,18 @@ async def test_a_broker_that_cannot_be_reached_again_is_not_asked_by_everybody(
 
     await proxy.set_mode(Mode.OK)
     await on_the_queue(far, ADDRESS, a_ticket())
+
+
+async def test_a_queue_that_is_another_kind_costs_nobody_else(queue: RabbitQueue, url: str) -> None:
+    """A queue of our name that somebody declared otherwise is refused; others are published to over the same channel."""
+    other = Address(Lane.AGENT, ADDRESS.integration_id)
+    await on_the_queue(queue, other, a_ticket())
+    channel = queue._channel
+    async with await aio_pika.connect(url) as connection:
+        await (await connection.channel()).declare_queue(ADDRESS.queue, durable=False)
+        with pytest.raises(QueueUnavailable, match="refused"):
+            await queue.publish(ADDRESS, a_ticket())
+
+        assert queue.connected
+        await queue.publish(other, a_ticket())
+        assert queue._channel is channel

@@ -10,7 +10,7 @@ from mailroom.store import messages, sessions, sweeping
 from mailroom.store.messages import Standing
 from mailroom.store.port import Store
 from mailroom.store.sweeping import Due
-from tests.builders import NOW, a_settlement, accepted, claimed, created
+from tests.builders import NOW, a_message, a_settlement, accepted, claimed, created
 
 SECOND = timedelta(seconds=1)
 LATER = NOW + timedelta(minutes=5)
@@ -226,6 +226,19 @@ async def test_what_waits_too_long_expires(store: Store, integration_id: UUID) -
     assert found == dict.fromkeys(waiting, Status.EXPIRED) | {sending.id: Status.SENDING, young.id: Status.QUEUED}
     assert (await standing_of(store, waiting[1])).reason == "expired"
     assert (await standing_of(store, waiting[1])).attempts == 1
+
+
+async def test_a_flood_expires_in_one_go(store: Store, integration_id: UUID) -> None:
+    """However many end together, each keeps its own attempts, claim number and doubt."""
+    flood = [a_message(integration_id) for _ in range(1500)]
+    await store.statement(messages.accept, flood)
+    tried = await deferred(store, integration_id, SECOND)
+
+    assert await store.transaction(sweeping.expire, now=NOW + timedelta(days=6), limit=5000) == 1501
+    statuses = await store.read(messages.statuses, [message.id for message in flood])
+    assert set(statuses.values()) == {Status.EXPIRED}
+    assert [(await standing_of(store, one)).attempts for one in (tried, flood[0].id)] == [1, 0]
+    assert await store.read(sweeping.counts) == {}
 
 
 async def test_unfinished_messages_are_counted(store: Store, integration_id: UUID) -> None:

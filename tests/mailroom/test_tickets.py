@@ -25,6 +25,7 @@ class MoodyQueue(MemoryQueue):
     def __init__(self) -> None:
         super().__init__()
         self.failures = 0
+        self.refused: set[Address] = set()
         self.open = asyncio.Event()
         self.open.set()
         self.published: list[tuple[Address, Ticket]] = []
@@ -32,6 +33,8 @@ class MoodyQueue(MemoryQueue):
     async def publish(self, address: Address, ticket: Ticket) -> None:
         """Publish, or fail."""
         await self.open.wait()
+        if address in self.refused:
+            raise QueueUnavailable("not there")
         if self.failures:
             self.failures -= 1
             raise QueueUnavailable("not now")
@@ -202,3 +205,19 @@ async def test_a_ticket_for_one_is_tried_once(queue: MoodyQueue, writer: TicketW
 
     assert (queue.failures, queue.ids, writer.dropped) == (0, [], 2)
     await writer.aclose()
+
+
+async def test_a_refused_queue_holds_up_nobody_else(queue: MoodyQueue, writer: TicketWriter, address: Address) -> None:
+    """While tickets of one queue are tried again and again, those of another go out at once."""
+    other = Address(Lane.AGENT, address.integration_id)
+    queue.refused.add(other)
+    writer.write(other, new_message_id())
+    good = [new_message_id() for _ in range(3)]
+    for message_id in good:
+        writer.write(address, message_id)
+        await asyncio.sleep(0.05)
+
+    assert queue.ids == good
+    assert writer.dropped == 0
+    await writer.aclose()
+    assert writer.dropped == 1

@@ -230,3 +230,12 @@ async def test_a_server_that_does_not_say_goodbye_is_not_waited_for(server: Scri
     await pool.aclose()
 
     assert isinstance(outcome, Sent)
+
+
+async def test_what_was_taken_away_can_be_given_back(pool: Pool, server: ScriptedSmtp) -> None:
+    """Who still sends while the pool closes loses the connection, and giving it back then is no mistake."""
+    connection = await acquired(pool, an_integration(server))
+    await pool.aclose()
+    pool.release(connection)
+
+    assert connection.broken

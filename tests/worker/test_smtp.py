@@ -348,6 +348,13 @@ async def test_another_mechanism_is_tried_when_one_is_not_taken() -> None:
 # --- What is never begun ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("said", "kept"), [(0, None), (2**63 - 1, 2**63 - 1), (2**63, None), (10**25, None)])
+async def test_a_size_beyond_all_counting_is_no_limit(said: int, kept: int | None) -> None:
+    """What a server says of its SIZE is taken as a number only when it is one that can be kept."""
+    async with scripted_smtp(size_limit=said) as server, connected(server) as connection:
+        assert connection.ehlo_size == kept
+
+
 async def test_a_message_above_the_servers_size_is_refused_before_mail() -> None:
     """SIZE is obeyed: a final refusal that tells both sizes, and the server never hears of it (RFC 1870)."""
     async with scripted_smtp(size_limit=20) as server, connected(server) as connection:

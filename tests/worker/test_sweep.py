@@ -1,14 +1,16 @@
 """The sweep by its own clock: who is dead, and what a broker that is away costs it."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
-from mailroom.message import Status
+from mailroom.message import Lane, Status
 from mailroom.queue.memory import MemoryQueue
 from mailroom.queue.port import QueueUnavailable
 from mailroom.queue.ticket import Address, Ticket
@@ -17,8 +19,10 @@ from mailroom.store.sqlite import SqliteStore
 from mailroom.tickets import TicketWriter
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
-from tests.builders import accepted, claimed, created, migrated
-from worker.sweep import DEAD_AFTER_SECONDS, Sweep
+from tests.builders import a_message, accepted, claimed, created, migrated
+from worker.sweep import DEAD_AFTER_SECONDS, MOST, Sweep
+
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
 
 
 class AwayQueue(MemoryQueue):
@@ -32,6 +36,20 @@ class AwayQueue(MemoryQueue):
         """Refuse."""
         self.asked += 1
         raise QueueUnavailable("not now")
+
+
+class HangingQueue(MemoryQueue):
+    """A queue that never says how many tickets wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def ready(self, address: Address) -> int:
+        """Never answer."""
+        self.asked.set()
+        await asyncio.Event().wait()
+        return 0
 
 
 @dataclass
@@ -124,3 +142,46 @@ async def test_a_broker_that_is_away_does_not_hold_up_the_sweep(
     assert queue.asked == len(left)
     statuses = await store.read(messages.statuses, [message.id for message in left])
     assert set(statuses.values()) == {Status.QUEUED}
+
+
+async def test_more_than_one_pass_of_lost_tickets_are_written_anew(store: SqliteStore, clock: Clock) -> None:
+    """A wiped broker is made good at once, however many tickets it held."""
+    integration_id = await created(store)
+    rows = [a_message(integration_id, expires_at=TOMORROW) for _ in range(MOST + 10)]
+    for start in range(0, len(rows), 1000):
+        await store.statement(messages.accept, rows[start : start + 1000])
+    queue = MemoryQueue()
+    tickets = TicketWriter(queue, store)
+    sweep = Sweep(store, queue, IntegrationWatch(store, Vault(["key"])), tickets, clock)
+    taken: list[UUID] = []
+    await queue.subscribe(
+        Address(Lane.FORM, integration_id), 10_000, lambda delivery: taken.extend(delivery.ticket.ids)
+    )
+    await sweep.lost()
+    await tickets.aclose()
+    await asyncio.sleep(0)
+
+    assert sorted(taken) == sorted(row.id for row in rows)
+
+
+async def test_a_broker_that_hangs_does_not_keep_the_dead_alive(store: SqliteStore) -> None:
+    """While the sweep waits for a broker that does not answer, dead sessions are still found."""
+    queue = HangingQueue()
+    started = time.monotonic()
+    # Three seconds to each: half a minute is over sooner, and a look every second is still less than five ago.
+    sweep = Sweep(
+        store, queue, IntegrationWatch(store, Vault(["key"])), TicketWriter(queue, store),
+        lambda: 3 * (time.monotonic() - started),
+    )  # fmt: skip
+    await accepted(store, await created(store), expires_at=TOMORROW)
+    session = await opened(store)
+    loops = [asyncio.create_task(loop()) for loop in (sweep.run, sweep.watch_beats)]
+    async with asyncio.timeout(60):
+        await queue.asked.wait()
+        while session in await alive(store):
+            await asyncio.sleep(0.1)
+    for loop in loops:
+        loop.cancel()
+    await asyncio.wait(loops)
+
+    assert await alive(store) == set()

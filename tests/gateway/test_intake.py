@@ -1,0 +1,85 @@
+"""The intake when its database does not answer in time: what is owed is paid, however much it is."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.intake import Intake
+from mailroom.attachments import AttachmentStore
+from mailroom.message import Status
+from mailroom.queue.memory import MemoryQueue
+from mailroom.store import messages
+from mailroom.store.messages import NewMessage
+from mailroom.store.opening import open_store
+from mailroom.store.port import Store
+from mailroom.tickets import TicketWriter
+from tests.builders import a_message, accepted, claimed, created, migrated
+from tests.services import Postgres
+
+
+@pytest.fixture
+async def store(postgres: Postgres) -> AsyncIterator[Store]:
+    """A PostgreSQL with our tables."""
+    store = open_store(postgres.new_database(migrated))
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+def attachments(tmp_path: Path) -> AttachmentStore:
+    """Where files are kept."""
+    return AttachmentStore(tmp_path)
+
+
+@pytest.fixture
+def intake(store: Store, attachments: AttachmentStore) -> Intake:
+    """An intake on them."""
+    return Intake(store, TicketWriter(MemoryQueue(), store), attachments)
+
+
+def owe(intake: Intake, *owed: NewMessage) -> None:
+    """These were answered 1, and nobody knows yet whether they were committed."""
+    intake._owed.update({message.id: message for message in owed})
+
+
+async def test_any_number_of_tombstones_is_paid(intake: Intake, store: Store) -> None:
+    """More than any statement has room for: all are written, and nothing is owed any more."""
+    integration_id = await created(store)
+    committed = await accepted(store, integration_id)
+    owe(intake, *[a_message(integration_id) for _ in range(33_000)], committed)
+    await intake.pay_once()
+
+    assert intake.owed == 0
+    assert intake.contradicted == 0
+    assert await store.read(messages.standing, committed.id) is None
+
+
+async def test_the_files_of_what_is_taken_back_go_too(
+    intake: Intake, store: Store, attachments: AttachmentStore
+) -> None:
+    """Neither the row nor the files of a message stay that its client was told to send again."""
+    async with attachments.upload() as upload:
+        await upload.write(b"a large file")
+        await upload.finish()
+    integration_id = await created(store)
+    never = a_message(integration_id, files=(upload.key,))
+    owe(intake, never)
+    await intake.pay_once()
+
+    assert not [file for file in attachments.folder.rglob("*") if file.is_file()]
+
+
+async def test_what_a_worker_has_already_is_counted(intake: Intake, store: Store, attachments: AttachmentStore) -> None:
+    """A message that cannot be taken back any more is delivered with its files, and that is counted."""
+    async with attachments.upload() as upload:
+        await upload.write(b"a large file")
+        await upload.finish()
+    message = await accepted(store, await created(store), files=(upload.key,))
+    await claimed(store, message)
+    owe(intake, message)
+    await intake.pay_once()
+
+    assert intake.contradicted == 1
+    assert await store.read(messages.statuses, [message.id]) == {message.id: Status.SENDING}
+    assert await attachments.read(upload.key) == b"a large file"

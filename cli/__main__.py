@@ -97,11 +97,31 @@ INTEGRATIONS = (
         "Show one integration: its configuration and state, the last transcript, who changed it.",
     ),
     (
+        "create",
+        "cli.operating:create_integration",
+        """Create an integration; a live test makes it ACTIVE.
+
+        The server must be on the public Internet, at a port for mail, or allowed in [smtp] private_relays. A user name
+        needs a password, which is asked for or read from a file. Waits up to 60 seconds. Exits with 1 when the test
+        fails: the integration is there and in ERROR, `set` corrects it.
+        """,
+    ),
+    (
+        "set",
+        "cli.operating:change_integration",
+        """Change an integration.
+
+        What is not given stays. A change of server, security or log-in is tested at once when the integration is
+        ENABLED: until the test has passed nothing is sent. Waits up to 60 seconds for it. Exits with 1 when it fails.
+        """,
+    ),
+    (
         "test",
         "cli.operating:try_integration",
         """Let a worker log in at the integration's server now, and print the conversation.
 
-        Sends no mail and leaves the state as it is. Waits up to 60 seconds. Exits with 1 when the test fails.
+        Leaves the state as it is, and sends no mail, unless --to asks for a letter and the integration is ACTIVE. Waits
+        up to 60 seconds. Exits with 1 when the test fails.
         """,
     ),
     (
@@ -117,6 +137,54 @@ INTEGRATIONS = (
         "cli.operating:disable_integration",
         "Send nothing through an integration any more until it is reset; forms that were accepted wait.",
     ),
+    (
+        "delete",
+        "cli.operating:delete_integration",
+        """Delete an integration: it never sends again, and its name is free.
+
+        Its messages keep their history; those that were not sent stay held and expire in their time. Remove it from
+        mailroom.toml too, or the next start of a process creates it anew.
+        """,
+    ),
+)
+KEYS = (
+    (
+        "reseal",
+        "cli.operating:reseal_keys",
+        """Encrypt every stored password with the first key of MAILROOM_SECRET_KEY.
+
+        To rotate: put a new key in front of the old one (a comma between them), restart the processes, give this
+        command, and take the old key away. Exits with 1 when there is a password that no key opens.
+        """,
+    ),
+)
+CLIENTS = (
+    (
+        "add",
+        "cli.people:add_client",
+        """Let a program call the platform API; prints its id and its secret.
+
+        The secret is stored nowhere and cannot be shown again. The program trades both for a token at /oauth/token.
+        """,
+    ),
+    ("list", "cli.people:list_clients", "List the clients with their roles, those that were disabled too."),
+    (
+        "disable",
+        "cli.people:disable_client",
+        "Let a client call never again: its tokens are refused within 5 seconds, everywhere.",
+    ),
+)
+USERS = (
+    (
+        "add",
+        "cli.people:add_user",
+        """Add a person.
+
+        The password is asked for, or read from a file; it has at least 15 characters.
+        """,
+    ),
+    ("list", "cli.people:list_users", "List the users with their roles, those that were disabled too."),
+    ("disable", "cli.people:disable_user", "Let a person in never again."),
 )
 MESSAGES = (
     (
@@ -146,8 +214,11 @@ for number, (name, where, text) in enumerate(PROCESSES):
     app.command(where, name=name, help=_flowing(text), sort_key=number)
 for number, (group, text, commands) in enumerate(
     (
-        ("integrations", "See, test, reset and disable the SMTP accounts that mail leaves through.", INTEGRATIONS),
+        ("integrations", "See, create, change, test, reset and disable the SMTP accounts of mail.", INTEGRATIONS),
         ("messages", "See where messages stand, and re-drive dead letters.", MESSAGES),
+        ("keys", "Look after the keys that stored passwords are encrypted with.", KEYS),
+        ("clients", "Say which programs may call the platform API, and as what.", CLIENTS),
+        ("users", "Say which people there are, and what they may do.", USERS),
     ),
     start=len(PROCESSES),
 ):

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, UnixConnector, web
 
+from cli import people_operations
 from cli.operations import (
     OPERATIONS,
     NoAnswerYet,
+    NoKey,
     NoWorker,
     Operator,
     UnknownMessage,
@@ -19,7 +21,14 @@ from cli.operations import (
     perform,
 )
 from mailroom.serving import AddressTaken
-from mailroom.store.integrations import UnknownIntegration
+from mailroom.settings import BadSettings
+from mailroom.store.integrations import (
+    NameTaken,
+    NotConfigured,
+    UnknownCredential,
+    UnknownIntegration,
+    WrongVersion,
+)
 from mailroom.store.messages import NotADeadLetter
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 
@@ -30,8 +39,9 @@ LONGEST_PATH = 100
 
 #: Refusals that a person can act on; each is told as one sentence.
 REFUSALS = (
-    UnknownIntegration, UnknownMessage, UnknownStatus, NotADeadLetter, NoWorker, NoAnswerYet, StoreUnavailable,
-    CommitUnknown, BadRow,
+    UnknownIntegration, NameTaken, NotConfigured, UnknownCredential, WrongVersion, BadSettings, NoKey,
+    UnknownMessage, UnknownStatus, NotADeadLetter, NoWorker, NoAnswerYet, StoreUnavailable, CommitUnknown, BadRow,
+    *people_operations.REFUSALS,
 )  # fmt: skip
 
 

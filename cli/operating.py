@@ -1,5 +1,8 @@
-"""`mailroom integrations …` and `mailroom messages …`: the operator's hands."""
+"""`mailroom integrations …`, `mailroom messages …`, `mailroom keys …`: the operator's hands."""
 
+import getpass
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -12,6 +15,20 @@ from cli.printing import moment
 Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON, for programs.")]
 Name = Annotated[str, Parameter(help="The integration's name, as `mailroom integrations list` shows it.")]
 Id = Annotated[str, Parameter(help="The message's id: the interactionId its client got, without the angle brackets.")]
+Host = Annotated[str | None, Parameter(help="The SMTP server's name or address.")]
+Port = Annotated[int | None, Parameter(help="Its port: 587 for starttls, 465 for tls.")]
+Security = Annotated[str | None, Parameter(help='starttls, tls or none; never "if available".')]
+Username = Annotated[str | None, Parameter(help="Whom to log in as; its password is asked for, or read from a file.")]
+PasswordFile = Annotated[
+    Path | None, Parameter(help="A file with the password; a password on the command line could be read by others.")
+]
+Sender = Annotated[
+    str | None, Parameter(name="--from", help='The sender: "forms@company.com" or "Company <forms@company.com>".')
+]
+Mailbox = Annotated[str | None, Parameter(help="Where form mail goes when nothing else says so.")]
+MaxConnections = Annotated[int | None, Parameter(help="Connections at once, all workers together.")]
+PerSecond = Annotated[float | None, Parameter(help="Messages a second, all workers together.")]
+PerDay = Annotated[int | None, Parameter(help="Messages a day (UTC), all workers together.")]
 Why = Annotated[str | None, Parameter(help="The reason, for the history that others will read.")]
 
 
@@ -51,9 +68,103 @@ def show_integration(name: Name, /, *, json: Json = False) -> int:
     return 0
 
 
-def try_integration(name: Name, /, *, json: Json = False) -> int:
+def create_integration(  # noqa: PLR0913 - the options of a command are its arguments
+    name: Annotated[str, Parameter(help="Its name: letters, digits, dots, dashes and underscores.")],
+    /,
+    *,
+    host: Annotated[str, Parameter(help="The SMTP server's name or address.")],
+    sender: Annotated[
+        str, Parameter(name="--from", help='The sender: "forms@company.com" or "Company <forms@company.com>".')
+    ],
+    port: Port = None,
+    security: Security = None,
+    username: Username = None,
+    password_file: PasswordFile = None,
+    mailbox: Mailbox = None,
+    max_connections: MaxConnections = None,
+    per_second: PerSecond = None,
+    per_day: PerDay = None,
+    disabled: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Do not test and enable it yet; `reset` does.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Create an integration; a live test makes it ACTIVE."""
+    given = _given(
+        host=host, port=port, security=security, username=username, sender=sender, mailbox=mailbox,
+        max_connections=max_connections, per_second=per_second, per_day=per_day,
+    )  # fmt: skip
+    try:
+        password = _password(password_file, ask=username is not None)
+    except Complained as told:
+        return told.code
+    return _tested("integrations.create", json=json, name=name, given=given, password=password, enabled=not disabled)
+
+
+def change_integration(  # noqa: PLR0913 - as above
+    name: Name,
+    /,
+    *,
+    host: Host = None,
+    sender: Sender = None,
+    port: Port = None,
+    security: Security = None,
+    username: Username = None,
+    password_file: PasswordFile = None,
+    ask_password: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Ask for a new password for the same user name.")
+    ] = False,
+    anonymous: Annotated[bool, Parameter(negative="", show_default=False, help="Do not log in any more.")] = False,
+    mailbox: Mailbox = None,
+    max_connections: MaxConnections = None,
+    per_second: PerSecond = None,
+    per_day: PerDay = None,
+    why: Why = None,
+    json: Json = False,
+) -> int:
+    """Change an integration; where it is to be reached in another way, a live test decides anew."""
+    given = _given(
+        host=host, port=port, security=security, username=username, sender=sender, mailbox=mailbox,
+        max_connections=max_connections, per_second=per_second, per_day=per_day,
+    )  # fmt: skip
+    try:
+        password = _password(password_file, ask=ask_password or username is not None)
+    except Complained as told:
+        return told.code
+    if not given and password is None and not anonymous:
+        printing.complain("nothing to change was given; `mailroom integrations set --help` shows what can be")
+        return 1
+    return _tested(
+        "integrations.set", json=json, name=name, given=given, password=password, anonymous=anonymous, why=why
+    )
+
+
+def delete_integration(name: Name, /, *, why: Why = None, json: Json = False) -> int:
+    """Delete an integration: it never sends again, and its name is free. Its messages keep their history."""
+    try:
+        found = asked("integrations.delete", name=name, why=why)
+    except Complained as told:
+        return told.code
+    if json:
+        printing.as_json(found)
+        return 0
+    printing.lines([f"{name} is deleted."])
+    if found["unfinished"]:
+        left = printing.cell(found["unfinished"])
+        printing.lines([f"It leaves messages that are not sent ({left}); they stay where they are until they expire."])
+    printing.lines(["While mailroom.toml names it, the next start of a process creates it anew."])
+    return 0
+
+
+def try_integration(
+    name: Name,
+    /,
+    *,
+    to: Annotated[str | None, Parameter(help="Also send a letter to this address, when it is ACTIVE.")] = None,
+    json: Json = False,
+) -> int:
     """Let a worker log in at the integration's server now, and print the conversation."""
-    return _tested("integrations.test", json=json, name=name)
+    return _tested("integrations.test", json=json, name=name, to=to)
 
 
 def reset_integration(name: Name, /, *, why: Why = None, json: Json = False) -> int:
@@ -72,6 +183,21 @@ def disable_integration(name: Name, /, *, why: Why = None, json: Json = False) -
     else:
         printing.lines([f"{name} is {found['intended_state']} and {found['reported_state']}."])
     return 0
+
+
+def reseal_keys(*, json: Json = False) -> int:
+    """Encrypt every stored password with the first key of MAILROOM_SECRET_KEY, so that the older ones can go."""
+    try:
+        done = asked("keys.reseal")
+    except Complained as told:
+        return told.code
+    if json:
+        printing.as_json(done)
+    else:
+        printing.lines([f"{done['resealed']} stored passwords are encrypted with the first key now."])
+        for one in done["unreadable"]:
+            printing.lines([f"No key opens the password of credential {one}: enter it again."])
+    return 1 if done["unreadable"] else 0
 
 
 def list_messages(
@@ -123,6 +249,33 @@ def redrive_message(message_id: Id, /, *, json: Json = False) -> int:
     return 0
 
 
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given, by the names that the settings file has for them."""
+    return {("from" if name == "sender" else name): value for name, value in options.items() if value is not None}
+
+
+def _password(file: Path | None, *, ask: bool) -> str | None:
+    """The password from its file, or as the person types it; raises Complained."""
+    if file is not None:
+        try:
+            password = file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            printing.complain(f"{file} cannot be read: {reason}; give the password in another file")
+            raise Complained(1) from error
+    elif not ask:
+        return None
+    elif sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+    else:
+        printing.complain("a password is needed, and nobody is there to be asked; give --password-file")
+        raise Complained(1)
+    if not password:
+        printing.complain("the password is empty; write one")
+        raise Complained(1)
+    return password
+
+
 def _tested(operation: str, *, json: bool, **args: Any) -> int:
     try:
         result = asked(operation, **args)
@@ -131,11 +284,14 @@ def _tested(operation: str, *, json: bool, **args: Any) -> int:
     if json:
         printing.as_json(result)
     else:
-        verdict = "passed" if result["passed"] else f"failed: {result['cause_in_words'] or 'see below'}"
-        printing.lines([f"The live test of {result['name']} {verdict}."])
+        if result["passed"] is not None:
+            verdict = "passed" if result["passed"] else f"failed: {result['cause_in_words'] or 'see below'}"
+            printing.lines([f"The live test of {result['name']} {verdict}."])
+        if result["message_id"]:
+            printing.lines([f"The letter was taken as {result['message_id']}."])
         printing.section("Conversation", result["transcript"])
         printing.lines(["", f"{result['name']} is {result['intended_state']} and {result['reported_state']}."])
-    return 0 if result["passed"] else 1
+    return 1 if result["passed"] is False else 0
 
 
 def _print_message(found: dict[str, Any], *, json: bool) -> None:

@@ -11,16 +11,21 @@ from uuid import UUID
 
 import msgspec
 
-from mailroom.integration import IN_PLAIN_WORDS, Cause
+from cli import people_operations
+from mailroom.integration import IN_PLAIN_WORDS, Cause, IntendedState, ReportedState
 from mailroom.kinds import KINDS
 from mailroom.message import DEAD_LETTERS, Status
 from mailroom.queue.port import Queue
 from mailroom.queue.ticket import Address
-from mailroom.store import integrations, messages, sweeping
-from mailroom.store.integrations import ConnectionTest, UnknownIntegration
+from mailroom.settings_file import integration_fields
+from mailroom.store import accounts, connection_tests, credentials, integrations, messages, sweeping
+from mailroom.store.accounts import Anonymous, Login
+from mailroom.store.connection_tests import ConnectionTest, Letter
+from mailroom.store.integrations import NewIntegration
 from mailroom.store.messages import NotADeadLetter, Standing
 from mailroom.store.port import Store
 from mailroom.tickets import TicketWriter
+from mailroom.vault import Vault
 
 #: Seconds a live test may wait for a worker and its answer.
 PATIENCE_SECONDS = 60.0
@@ -45,6 +50,10 @@ class NoAnswerYet(Exception):
     """A worker took the live test, and the server has not answered it."""
 
 
+class NoKey(Exception):
+    """Passwords cannot be stored, because the key for them is not known here."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
     """Who asks, and what there is to ask."""
@@ -53,11 +62,13 @@ class Operator:
     queue: Queue
     who: str
     patience: float = PATIENCE_SECONDS
+    #: Seals passwords; none where the process was not given the key.
+    vault: Vault | None = None
 
 
 async def list_integrations(operator: Operator) -> list[dict[str, Any]]:
     """Every integration with its state."""
-    return [_integration(row) for row in await operator.store.read(integrations.all_rows)]
+    return [_integration(row) for row in await operator.store.read(integrations.all_rows) if _exists(row)]
 
 
 async def show_integration(operator: Operator, name: str) -> dict[str, Any]:
@@ -73,22 +84,73 @@ async def show_integration(operator: Operator, name: str) -> dict[str, Any]:
         "from_name": row.from_name,
         "mailbox": row.default_mailbox,
         "max_connections": row.max_connections,
+        "per_second": row.per_second,
+        "per_day": row.per_day,
         "size_limit": row.ehlo_size,
+        "version": row.version,
         "generation": row.generation,
         "failures": row.failures,
         "unfinished": {status: count for (integration, status), count in counts.items() if integration == row.id},
         "transcript": _lines(row.transcript),
         "history": [
             {"at": entry.at, "who": entry.who, "action": entry.action, "from": entry.before, "to": entry.after,
-             "why": entry.why}
+             "why": entry.why, "cause": entry.cause, "transcript": _lines(entry.transcript)}
             for entry in history
         ],
     }  # fmt: skip
 
 
-async def try_integration(operator: Operator, name: str) -> dict[str, Any]:
-    """Let a worker log in at the server now; the state stays as it is."""
-    test_id = await operator.store.transaction(integrations.request_test, name, who=operator.who, now=datetime.now(UTC))
+async def create_integration(
+    operator: Operator, name: str, given: Mapping[str, Any], password: str | None, *, enabled: bool
+) -> dict[str, Any]:
+    """Create an integration: enabled by way of a live test, or disabled, to wait for its reset."""
+    fields = integration_fields({"name": name, **given})
+    new = NewIntegration(sealed_password=_sealed(operator, password), **fields)
+    intended = IntendedState.ENABLED if enabled else IntendedState.DISABLED
+    integration_id = await operator.store.transaction(
+        integrations.create, new, intended=intended, who=operator.who, now=datetime.now(UTC)
+    )
+    await operator.queue.nudge()
+    return await _as_it_became(operator, name, integration_id)
+
+
+async def change_integration(
+    operator: Operator, name: str, given: Mapping[str, Any], password: str | None, why: str | None, *, anonymous: bool
+) -> dict[str, Any]:
+    """Change what is given of an integration's configuration; a live test decides anew where it needs one."""
+    fields = integration_fields(given)
+    username = fields.pop("username", None)
+    login: Login | Anonymous | None = None
+    if anonymous:
+        login = Anonymous()
+    elif username is not None or password is not None:
+        login = Login(username, password)
+    row = await operator.store.transaction(
+        accounts.change, name, fields, login, None if login is None else _vault(operator), who=operator.who, why=why,
+        now=datetime.now(UTC),
+    )  # fmt: skip
+    await operator.queue.nudge()
+    return await _as_it_became(operator, row.name, row.id)
+
+
+async def delete_integration(operator: Operator, name: str, why: str | None) -> dict[str, Any]:
+    """Send nothing through it ever again, and free its name; what it has not sent expires in its time."""
+    row = await _row(operator, name)
+    counts = await operator.store.read(sweeping.counts)
+    await operator.store.transaction(
+        integrations.intend, row.id, IntendedState.DELETED, who=operator.who, why=why, now=datetime.now(UTC)
+    )
+    await operator.queue.nudge()
+    unfinished = {status: count for (integration, status), count in counts.items() if integration == row.id}
+    return {"name": name, "id": row.id, "deleted": True, "unfinished": unfinished}
+
+
+async def try_integration(operator: Operator, name: str, to: str | None = None) -> dict[str, Any]:
+    """Let a worker log in at the server now, and send a letter where one is asked for; the state stays as it is."""
+    letter = None if to is None else _letter(await _row(operator, name), to)
+    test_id = await operator.store.transaction(
+        integrations.request_test, name, who=operator.who, now=datetime.now(UTC), letter=letter
+    )
     await operator.queue.nudge()
     test = await _answered(operator, test_id, "The integration stays as it is.")
     return await _tested(operator, name, test)
@@ -109,6 +171,14 @@ async def disable_integration(operator: Operator, name: str, why: str | None) ->
     await operator.store.transaction(integrations.disable, name, who=operator.who, why=why, now=datetime.now(UTC))
     await operator.queue.nudge()
     return _integration(await _row(operator, name))
+
+
+async def reseal_keys(operator: Operator) -> dict[str, Any]:
+    """Seal every stored password with the first key of MAILROOM_SECRET_KEY, so that the others can go."""
+    done = await operator.store.transaction(
+        credentials.reseal_all, _vault(operator), who=operator.who, now=datetime.now(UTC)
+    )
+    return {"resealed": done.resealed, "unreadable": done.unreadable}
 
 
 async def list_messages(
@@ -156,17 +226,25 @@ OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
     {
         "integrations.list": list_integrations,
         "integrations.show": show_integration,
+        "integrations.create": create_integration,
+        "integrations.set": change_integration,
         "integrations.test": try_integration,
         "integrations.reset": reset_integration,
         "integrations.disable": disable_integration,
+        "integrations.delete": delete_integration,
+        "keys.reseal": reseal_keys,
         "messages.list": list_messages,
         "messages.show": show_message,
         "messages.redrive": redrive_message,
+        **people_operations.OPERATIONS,
     }
 )
 
 #: Those that change nothing and need nobody: they can be asked of a database that no process has open.
-LOOKS = frozenset({"integrations.list", "integrations.show", "messages.list", "messages.show"})
+LOOKS = people_operations.LOOKS | {"integrations.list", "integrations.show", "messages.list", "messages.show"}
+
+#: Those that store passwords: whoever does them must know the key.
+SEALS = frozenset({"integrations.create", "integrations.set", "keys.reseal"})
 
 
 async def perform(operator: Operator, operation: str, args: Mapping[str, Any]) -> Any:
@@ -230,10 +308,46 @@ def _why_not(standing: Standing) -> str:
 
 
 async def _row(operator: Operator, name: str) -> Any:
-    rows = {row.name: row for row in await operator.store.read(integrations.all_rows)}
-    if name not in rows:
-        raise UnknownIntegration(f"there is no integration {name!r}; there are: {', '.join(rows) or 'none'}")
-    return rows[name]
+    return await operator.store.read(integrations.named, name)
+
+
+def _exists(row: Any) -> bool:
+    return bool(row.intended_state != IntendedState.DELETED)
+
+
+def _vault(operator: Operator) -> Vault:
+    if operator.vault is None:
+        raise NoKey(
+            "passwords are encrypted with MAILROOM_SECRET_KEY, which is missing here; set it (or "
+            "MAILROOM_SECRET_KEY_FILE) to what the processes have"
+        )
+    return operator.vault
+
+
+def _sealed(operator: Operator, password: str | None) -> str | None:
+    return None if password is None else _vault(operator).seal(password)
+
+
+def _letter(row: Any, to: str) -> Letter:
+    return Letter(
+        sender=row.from_address,
+        sender_name=row.from_name,
+        recipient=to,
+        subject=f"A test of the integration {row.name}",
+        text=f"This letter was sent by Mailroom through the integration {row.name} to see whether it arrives.\n",
+    )
+
+
+async def _as_it_became(operator: Operator, name: str, integration_id: UUID) -> dict[str, Any]:
+    """An integration after a change; where a live test is under way because of it, once that has ended."""
+    row = await _row(operator, name)
+    test = await operator.store.read(connection_tests.newest_test, integration_id)
+    if row.reported_state == ReportedState.ACTIVATING and test is not None:
+        ended = await _answered(operator, test.id, f"{name} is ACTIVATING until a worker has run its live test.")
+        return await _tested(operator, name, ended)
+    return {"name": name, "passed": None, "transcript": [], "cause": None, "cause_in_words": None} | {
+        "intended_state": row.intended_state, "reported_state": row.reported_state, "message_id": None,
+    }  # fmt: skip
 
 
 async def _names(operator: Operator) -> dict[UUID | None, str]:
@@ -254,7 +368,7 @@ async def _answered(operator: Operator, test_id: UUID, meanwhile: str) -> Connec
     """The test once it has ended."""
     deadline = time.monotonic() + operator.patience
     while True:
-        test = await operator.store.read(integrations.test, test_id)
+        test = await operator.store.read(connection_tests.test, test_id)
         if test.ended_at is not None:
             return test
         if time.monotonic() >= deadline:
@@ -274,6 +388,7 @@ async def _tested(operator: Operator, name: str, test: ConnectionTest) -> dict[s
         "cause": test.cause,
         "cause_in_words": _in_words(test.cause),
         "transcript": _lines(test.transcript),
+        "message_id": test.message_id,
         "intended_state": row.intended_state,
         "reported_state": row.reported_state,
     }

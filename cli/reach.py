@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cli.desk import SOCKET, NobodyThere, ask
-from cli.operations import LOOKS, Operator, perform
+from cli.operations import LOOKS, SEALS, Operator, perform
 from mailroom.queue.opening import open_queue
 from mailroom.settings import Settings
 from mailroom.store.opening import check_schema, open_store
+from mailroom.vault import Vault
 
 
 class NotRunning(Exception):
@@ -39,7 +40,9 @@ async def _directly(settings: Settings, operation: str, args: dict[str, Any]) ->
         queue = open_queue(settings.queue_url)
         stack.push_async_callback(queue.aclose)
         await store.read(check_schema)
-        return await perform(Operator(store=store, queue=queue, who=actor()), operation, args)
+        # Making a vault of a passphrase takes a moment, so only where one is needed.
+        vault = Vault(settings.secret_keys) if operation in SEALS and settings.secret_keys else None
+        return await perform(Operator(store=store, queue=queue, who=actor(), vault=vault), operation, args)
 
 
 def actor() -> str:

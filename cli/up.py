@@ -40,6 +40,7 @@ from mailroom.vault import Vault, new_key
 from worker.app import Worker
 
 LOOPBACK = "127.0.0.1"
+LOOPBACK_RELAYS = ("127.0.0.0/8:*", "[::1]:*")
 
 #: Where the development mailbox takes mail when the port is free at its first start.
 MAILBOX_PORT = 8025
@@ -83,7 +84,7 @@ async def run_up() -> None:
         stack.push_async_callback(store.aclose)
         await store.transaction(migrate)
         mailbox = await _open_mailbox(settings, stack)
-        settings = with_examples(settings, mailbox.port)
+        settings = with_loopback(with_examples(settings, mailbox.port))
         vault = Vault(settings.secret_keys or (_kept_key(settings.data_dir),))
         attachments = attachment_store(settings)
         await unless_stopped(stop, prepare(settings, store, vault, attachments))
@@ -95,7 +96,7 @@ async def run_up() -> None:
         )
         gateway = await stack.enter_async_context(Gateway(settings, store, queue, attachments, vault).running())
         await stack.enter_async_context(
-            open_desk(settings.data_dir, lambda who: Operator(store=store, queue=queue, who=who))
+            open_desk(settings.data_dir, lambda who: Operator(store=store, queue=queue, who=who, vault=vault))
         )
         addresses = await _open_doors(stack, settings, gateway, thread, mailbox)
         await unless_stopped(stop, _tested(gateway, settings))
@@ -131,6 +132,12 @@ def with_examples(settings: Settings, mailbox_port: int) -> Settings:
     if not settings.integrations:
         settings = replace(settings, integrations=MappingProxyType({settings.email.integration: example(mailbox_port)}))
     return settings
+
+
+def with_loopback(settings: Settings) -> Settings:
+    """The settings, with servers on this machine allowed: the development mailbox is one."""
+    relays = (*settings.smtp.private_relays, *LOOPBACK_RELAYS)
+    return replace(settings, smtp=replace(settings.smtp, private_relays=relays))
 
 
 def example(mailbox_port: int) -> IntegrationSettings:

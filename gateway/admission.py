@@ -54,10 +54,17 @@ class ClientRates:
         """Count one request; False when it is one too many."""
         if rate is None:
             return True
+        return await self._limiter.hit(self._item(rate), service, limited_as(client))
+
+    async def is_used_up(self, rate: Rate, service: str, client: str) -> bool:
+        """Whether one more would be one too many; counts nothing."""
+        return not await self._limiter.test(self._item(rate), service, limited_as(client))
+
+    def _item(self, rate: Rate) -> RateLimitItem:
         item = self._items.get(rate)
         if item is None:
             item = self._items[rate] = RateLimitItemPerSecond(rate.count, max(1, int(rate.seconds)))
-        return await self._limiter.hit(item, service, limited_as(client))
+        return item
 
 
 def limited_as(client: str) -> str:

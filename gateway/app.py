@@ -8,6 +8,9 @@ import msgspec
 from aiohttp import http_parser, web
 
 from gateway.admission import Admission, ClientRates, Proxies
+from gateway.cloud import routes as cloud_routes
+from gateway.cloud.access import Access
+from gateway.cloud.calls import Platform
 from gateway.forms import answers, routes
 from gateway.forms.problems import Code, Problem
 from gateway.forms.routes import Counter
@@ -49,6 +52,8 @@ class Gateway:
         self.tickets = TicketWriter(queue, store)
         self.intake = Intake(store, self.tickets, attachments)
         self._stopping = False
+        admission, rates = Admission(settings.limits), ClientRates()
+        proxies = Proxies(settings.limits.trusted_proxies)
         counter = Counter(
             settings=settings,
             store=store,
@@ -56,12 +61,25 @@ class Gateway:
             attachments=attachments,
             intake=self.intake,
             outcomes=Outcomes(store),
-            admission=Admission(settings.limits),
-            rates=ClientRates(),
-            proxies=Proxies(settings.limits.trusted_proxies),
+            admission=admission,
+            rates=rates,
+            proxies=proxies,
         )
-        self.app = web.Application(middlewares=[always_json], client_max_size=NO_LIMIT_OF_AIOHTTP)
+        platform = Platform(
+            settings=settings,
+            store=store,
+            queue=queue,
+            vault=vault,
+            access=Access(store),
+            admission=admission,
+            rates=rates,
+            proxies=proxies,
+        )
+        self.app = web.Application(
+            middlewares=[always_json, cloud_routes.platform_answers], client_max_size=NO_LIMIT_OF_AIOHTTP
+        )
         routes.add_routes(self.app, counter)
+        cloud_routes.add_routes(self.app, platform)
         self.health = health_app(self.unready, self.figures)
         self.app.router.add_get("/healthz", self._healthz)
         self.app.router.add_get("/readyz", self._readyz)

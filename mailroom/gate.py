@@ -38,8 +38,23 @@ def gate(
     enforcement: Enforcement,
 ) -> Open | Closed:
     """Open only for an ENABLED and ACTIVE integration; ERROR alone is overlooked for acd before its enforcement date."""
-    if intended is not IntendedState.ENABLED:
-        return Closed("the integration is disabled")
+    match intended:
+        case IntendedState.ENABLED:
+            return _enabled(kind, reported, cause, now, enforcement)
+        case IntendedState.DISABLED if reported is ReportedState.DEACTIVATING:
+            return Closed(_BEING_DISABLED)
+        case IntendedState.DISABLED:
+            return Closed("the integration is disabled")
+        case IntendedState.DELETED:
+            return Closed("the integration was deleted")
+
+
+_BEING_DISABLED = "the integration is being disabled: only what is already on its way is finished"
+
+
+def _enabled(
+    kind: Kind, reported: ReportedState, cause: Cause | None, now: datetime, enforcement: Enforcement
+) -> Open | Closed:
     match reported:
         case ReportedState.ACTIVE:
             return Open()
@@ -47,6 +62,8 @@ def gate(
             return Closed("the integration is being tested and not active yet")
         case ReportedState.INACTIVE:
             return Closed("the integration is inactive")
+        case ReportedState.DEACTIVATING:
+            return Closed(_BEING_DISABLED)
         case ReportedState.ERROR:
             reason = f"the integration is in error: {IN_PLAIN_WORDS[cause] if cause else 'cause unknown'}"
             enforced = enforcement.acd_from is not None and now >= enforcement.acd_from

@@ -15,6 +15,8 @@ class IntendedState(StrEnum):
 
     ENABLED = "ENABLED"
     DISABLED = "DISABLED"
+    #: It stays for the history of its messages; nothing leads back.
+    DELETED = "DELETED"
 
 
 class ReportedState(StrEnum):
@@ -23,18 +25,117 @@ class ReportedState(StrEnum):
     ACTIVE = "ACTIVE"
     ACTIVATING = "ACTIVATING"
     INACTIVE = "INACTIVE"
+    #: Switched off, while what is just being sent is finished.
+    DEACTIVATING = "DEACTIVATING"
     ERROR = "ERROR"
 
 
-#: Every move the reported state may make. ERROR is sticky: a person's reset, by way of a live test, is the only way out.
-STATE_MOVES: Mapping[ReportedState, frozenset[ReportedState]] = MappingProxyType(
+class Mover(StrEnum):
+    """Who may move the reported state: somebody through page, API or command; a worker; the sweep of one of them."""
+
+    PERSON = "person"
+    WORKER = "worker"
+    SWEEP = "sweep"
+
+
+class Move(StrEnum):
+    """The moves of the reported state, by name."""
+
+    RESET = "reset"
+    CHANGE = "change"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    BREAK = "break"
+    WIND_DOWN = "wind_down"
+    SWITCH_OFF = "switch_off"
+    SETTLE = "settle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveRules:
+    """One move: between which states, whose it is, and why it is made."""
+
+    sources: frozenset[ReportedState]
+    target: ReportedState
+    by: frozenset[Mover]
+    #: The action that its audit row names, unless whoever makes it says another.
+    noted_as: str
+    why: str
+
+
+#: The states of an integration that people want ENABLED.
+SWITCHED_ON = frozenset({ReportedState.ACTIVATING, ReportedState.ACTIVE, ReportedState.ERROR})
+
+#: The states that a new integration may have: ENABLED it is tested first, DISABLED it waits to be configured.
+BEGINNINGS = (ReportedState.ACTIVATING, ReportedState.INACTIVE)
+
+#: Every move the reported state may make; code, tests and the picture in docs/architecture.md read this table. ERROR is
+#: sticky: only a person leads out of it, and to ACTIVE only by way of a live test.
+STATE_MOVES: Mapping[Move, MoveRules] = MappingProxyType(
     {
-        ReportedState.INACTIVE: frozenset({ReportedState.ACTIVATING}),
-        ReportedState.ACTIVATING: frozenset({ReportedState.ACTIVE, ReportedState.ERROR, ReportedState.INACTIVE}),
-        ReportedState.ACTIVE: frozenset({ReportedState.ERROR, ReportedState.INACTIVE, ReportedState.ACTIVATING}),
-        ReportedState.ERROR: frozenset({ReportedState.ACTIVATING, ReportedState.INACTIVE}),
+        Move.RESET: MoveRules(
+            sources=frozenset(ReportedState),
+            target=ReportedState.ACTIVATING,
+            by=frozenset({Mover.PERSON}),
+            noted_as="reset",
+            why="it shall send again; its live test decides",
+        ),
+        Move.CHANGE: MoveRules(
+            sources=SWITCHED_ON,
+            target=ReportedState.ACTIVATING,
+            by=frozenset({Mover.PERSON}),
+            noted_as="retested",
+            why="how it connects was changed; its live test decides",
+        ),
+        Move.SUCCEED: MoveRules(
+            sources=frozenset({ReportedState.ACTIVATING}),
+            target=ReportedState.ACTIVE,
+            by=frozenset({Mover.WORKER}),
+            noted_as="tested",
+            why="the live test passed",
+        ),
+        Move.FAIL: MoveRules(
+            sources=frozenset({ReportedState.ACTIVATING}),
+            target=ReportedState.ERROR,
+            by=frozenset({Mover.WORKER, Mover.SWEEP}),
+            noted_as="tested",
+            why="the live test failed, or its worker died",
+        ),
+        Move.BREAK: MoveRules(
+            sources=frozenset({ReportedState.ACTIVE}),
+            target=ReportedState.ERROR,
+            by=frozenset({Mover.WORKER}),
+            noted_as="error",
+            why="too many failures of account, host or connection in a row",
+        ),
+        Move.WIND_DOWN: MoveRules(
+            sources=SWITCHED_ON,
+            target=ReportedState.DEACTIVATING,
+            by=frozenset({Mover.PERSON}),
+            noted_as="disabled",
+            why="it was disabled or deleted while something was being sent",
+        ),
+        Move.SWITCH_OFF: MoveRules(
+            sources=SWITCHED_ON,
+            target=ReportedState.INACTIVE,
+            by=frozenset({Mover.PERSON}),
+            noted_as="disabled",
+            why="it was disabled or deleted, and nothing was being sent",
+        ),
+        Move.SETTLE: MoveRules(
+            sources=frozenset({ReportedState.DEACTIVATING}),
+            target=ReportedState.INACTIVE,
+            by=frozenset({Mover.SWEEP}),
+            noted_as="settled",
+            why="what was being sent when it was switched off has ended",
+        ),
     }
 )
+
+
+def ways_from(state: ReportedState) -> frozenset[ReportedState]:
+    """Every other state that some move leads to from this one."""
+    return frozenset(rules.target for rules in STATE_MOVES.values() if state in rules.sources) - {state}
 
 
 class Cause(StrEnum):
@@ -111,6 +212,15 @@ class Integration:
     failures: int
     #: A connection test waits for a worker.
     test_waiting: bool
+    #: Limits for all workers together; None = none.
+    per_second: float | None = None
+    per_day: int | None = None
+    #: Since when it is ACTIVE again, and since when a first message is known to have passed (the slow start).
+    released_at: datetime | None = None
+    proven_at: datetime | None = None
+    #: Messages a second that a server which asked us to slow down left, and when that was last lowered.
+    pace: float | None = None
+    paced_at: datetime | None = None
 
 
 def may_send(integration: Integration) -> bool:

@@ -12,6 +12,7 @@ from mailroom.attachments import AttachmentStore
 from mailroom.logs import get_logger
 from mailroom.settings import BadSettings, IntegrationSettings, Settings
 from mailroom.store import integrations
+from mailroom.store.facts import fact
 from mailroom.store.integrations import NewIntegration
 from mailroom.store.opening import SchemaMismatch, check_schema
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
@@ -79,6 +80,8 @@ def _sealed(name: str, configured: IntegrationSettings, vault: Vault) -> NewInte
         from_name=configured.from_name,
         default_mailbox=configured.mailbox,
         max_connections=configured.max_connections,
+        per_second=configured.per_second,
+        per_day=configured.per_day,
     )
 
 
@@ -101,7 +104,7 @@ async def check_marker(store: Store, attachments: AttachmentStore) -> None:
     AttachmentsElsewhere.
     """
     ours, just_made = await asyncio.to_thread(_marker, attachments.folder)
-    known = await store.transaction(integrations.fact, MARKER_FACT, ours)
+    known = await store.transaction(fact, MARKER_FACT, ours)
     if known == ours:
         return
     file = attachments.folder / MARKER_FILE

@@ -64,6 +64,17 @@ class IntegrationSettings:
     #: Where form mail goes when neither the request nor its service names a mailbox.
     mailbox: str | None = None
     max_connections: int = 8
+    #: Messages a second, and a day (UTC), for all workers together; None = no limit.
+    per_second: float | None = None
+    per_day: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpSettings:
+    """Which servers workers connect to."""
+
+    #: Relays that are not public, or not at a port for mail, and may be used all the same (mailroom.destinations).
+    private_relays: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +132,7 @@ class Settings:
     any_service: bool = False
     services: Mapping[str, EmailOptions] = field(default_factory=lambda: MappingProxyType({}))
     integrations: Mapping[str, IntegrationSettings] = field(default_factory=lambda: MappingProxyType({}))
+    smtp: SmtpSettings = field(default_factory=SmtpSettings)
     enforcement: Enforcement = field(default_factory=Enforcement)
     retry: RetrySettings = field(default_factory=RetrySettings)
     thresholds: ThresholdSettings = field(default_factory=ThresholdSettings)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mailroom.destinations import relay
 from mailroom.gate import Enforcement
 from mailroom.integration import Security
 from mailroom.rates import Rate
@@ -23,6 +24,7 @@ from mailroom.settings import (
     LimitSettings,
     RetrySettings,
     Settings,
+    SmtpSettings,
     ThresholdSettings,
 )
 
@@ -107,6 +109,12 @@ def _whole_number(least: int, most: int | None = None) -> Callable[[object], int
     return parse
 
 
+def _per_second(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise _Wrong(f"{value!r} is no number of messages a second; write a number over 0, or leave the key out")
+    return float(value)
+
+
 def _seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise _Wrong(f"{value!r} is no number of seconds; write a number over 0")
@@ -189,6 +197,13 @@ def _address(value: object) -> str:
     return text
 
 
+def _name(value: object) -> str:
+    text = _text(value)
+    if not NAME.fullmatch(text):
+        raise _Wrong(f"{text!r} is no good name; use up to 64 letters, digits, dots, dashes and underscores")
+    return text
+
+
 def _sender(value: object) -> tuple[str, str | None]:
     """The address and, when given, the name before it."""
     name, address = parseaddr(_text(value))
@@ -226,6 +241,18 @@ def _networks(value: object) -> tuple[str, ...]:
             ip_network(item)
         except ValueError as error:
             raise _Wrong(f'{item!r} is no network ({error}); write "10.0.0.7" or "10.0.0.0/8"') from None
+    return items
+
+
+def _relays(value: object) -> tuple[str, ...]:
+    for item in (items := _items(value)):
+        try:
+            relay(item)
+        except ValueError as error:
+            raise _Wrong(
+                f"{item!r} is no relay ({error}); write a network or a name, and a port where it is another than those "
+                'for mail: "10.1.2.0/24", "relay.internal:2526", "[fd00::/8]:*"'
+            ) from None
     return items
 
 
@@ -293,8 +320,11 @@ INTEGRATION = _keys(
     password=Key("password", _secret, secret=True),
     mailbox=Key("mailbox", _address),
     max_connections=Key("max_connections", _whole_number(1)),
+    per_second=Key("per_second", _per_second),
+    per_day=Key("per_day", _whole_number(1)),
     **{"from": Key("sender", _sender)},
 )
+SMTP = _keys(private_relays=Key("private_relays", _relays))
 ENFORCEMENT = _keys(acd=Key("acd_from", _enforced_from))
 RETRY = _keys(
     first_delay=Key("first_delay", _seconds),
@@ -315,7 +345,7 @@ LIMITS = _keys(
     idle_read_seconds=Key("idle_read_seconds", _seconds),
     trusted_proxies=Key("trusted_proxies", _networks),
 )
-TABLES = ("email", "integrations", "enforcement", "retry", "thresholds", "limits")
+TABLES = ("email", "integrations", "smtp", "enforcement", "retry", "thresholds", "limits")
 
 
 def from_environment(*, embedded: bool = False) -> Settings:
@@ -340,6 +370,7 @@ def load_settings(environ: Mapping[str, str], *, embedded: bool = False) -> Sett
         any_service=any_service,
         services=services,
         integrations=_integrations(file, document),
+        smtp=replace(SmtpSettings(), **file.table(document, "smtp", SMTP)),
         enforcement=replace(Enforcement(), **file.table(document, "enforcement", ENFORCEMENT)),
         retry=replace(RetrySettings(), **file.table(document, "retry", RETRY)),
         thresholds=replace(ThresholdSettings(), **file.table(document, "thresholds", THRESHOLDS)),
@@ -351,6 +382,19 @@ def load_settings(environ: Mapping[str, str], *, embedded: bool = False) -> Sett
     if problems:
         raise BadSettings(problems)
     return settings
+
+
+def integration_fields(given: Mapping[str, object]) -> dict[str, Any]:
+    """The fields that keys of an `[integrations]` table (and its name) fill, whoever gives them. Raises BadSettings."""
+    problems: list[str] = []
+    values = _Source("", problems).read(given, {**INTEGRATION, "name": Key("name", _name)})
+    if problems:
+        raise BadSettings(problems)
+    if "sender" in values:
+        values["from_address"], values["from_name"] = values.pop("sender")
+    if "mailbox" in values:
+        values["default_mailbox"] = values.pop("mailbox")
+    return values
 
 
 def _document(environ: Mapping[str, str], problems: list[str]) -> tuple[str, dict[str, Any]]:

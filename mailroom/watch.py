@@ -134,6 +134,12 @@ class IntegrationWatch:
             ehlo_size=row.ehlo_size,
             failures=row.failures,
             test_waiting=bool(row.test_waiting),
+            per_second=row.per_second,
+            per_day=row.per_day,
+            released_at=row.released_at,
+            proven_at=row.proven_at,
+            pace=row.pace,
+            paced_at=row.paced_at,
         )
 
     def _password(self, name: str, sealed: str | None) -> str | None:

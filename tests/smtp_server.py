@@ -85,6 +85,8 @@ class ScriptedSmtp:
     #: Command verbs of all connections, in order.
     verbs: list[str] = field(default_factory=list)
     connections: int = 0
+    #: The most connections there were at the same time.
+    most_at_once: int = 0
     _scripts: list[_Scripted] = field(default_factory=list)
     _reached: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     _sessions: set["_Conversation"] = field(default_factory=set)
@@ -182,6 +184,7 @@ class _Conversation(SMTP):
         if self not in self._script._sessions:
             self._script._sessions.add(self)
             self._script.connections += 1
+            self._script.most_at_once = max(self._script.most_at_once, len(self._script._sessions))
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 from mailroom.attachments import AttachmentStore
+from mailroom.destinations import destinations
+from mailroom.integration import Integration
 from mailroom.logs import get_logger
 from mailroom.loops import start_loop
 from mailroom.queue.port import Queue
@@ -46,10 +48,13 @@ class Worker:
     ) -> None:
         hostname = socket.gethostname()
         timeouts = Timeouts()
+        allowed = destinations(
+            settings.smtp.private_relays, ((one.host, one.port) for one in settings.integrations.values())
+        )
         self._queue = queue
         self._store = store
         self.watch = IntegrationWatch(store, vault)
-        self._pool = Pool(hostname, timeouts)
+        self._pool = Pool(hostname, timeouts, destinations=allowed, most=self._most_open)
         self.session = Session(store, self._positions)
         desk = Desk(
             store=store,
@@ -63,7 +68,7 @@ class Worker:
         self.consumer = Consumer(desk, queue, settings.thresholds)
         self.tickets = TicketWriter(queue, store)
         self.sweep = Sweep(store, queue, self.watch, self.tickets)
-        self._probe = Probe(store, queue, self.watch, self.session, hostname, timeouts)
+        self._probe = Probe(store, queue, self.watch, self.session, hostname, timeouts, allowed)
         self._stopping = False
 
     @contextlib.asynccontextmanager
@@ -80,6 +85,7 @@ class Worker:
                 "beats of others": self.sweep.watch_beats,
                 "probe": self._probe.run,
                 "consumer": self.consumer.run,
+                "shares": self.consumer.shares.run,
                 "tidy": self._tidy,
             }.items()
         ]
@@ -103,6 +109,7 @@ class Worker:
         await asyncio.wait(tasks)
         await self._probe.aclose()
         await self._pool.aclose()
+        await self.consumer.allowance.aclose()
         await self.tickets.aclose()
         if finished:
             await self.session.end()
@@ -110,6 +117,9 @@ class Worker:
 
     def _positions(self) -> Sequence[Position]:
         return self.consumer.positions()
+
+    def _most_open(self, integration: Integration) -> int:
+        return self.consumer.shares.of(integration.id).open
 
     async def _tidy(self) -> None:
         while True:

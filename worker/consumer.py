@@ -17,12 +17,15 @@ from mailroom.queue.port import Delivery, Queue, Subscription
 from mailroom.queue.ticket import MAX_IDS, Address
 from mailroom.settings import ThresholdSettings
 from mailroom.store import integrations, messages
+from mailroom.store.allowances import Need
 from mailroom.store.integrations import Blamed
 from mailroom.store.messages import Attempt, Claimed, Settlement
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 from mailroom.store.sessions import Position
-from worker.deliver import Desk, Tried, deliver, uncertain
-from worker.seats import Seats
+from worker.allowance import Allowance
+from worker.deliver import Desk, Tried, deliver, uncertain, was_tried, words_of
+from worker.seats import Seats, kept_for_agents
+from worker.shares import Shares
 
 log = get_logger(__name__)
 
@@ -40,6 +43,9 @@ MOST_UNSETTLED = 500
 
 #: By how much the number of tickets asked for at once must be off before a consumer is replaced.
 RESIZE_FACTOR = 2
+
+#: Seconds for which a worker leaves agents' mail to others that keep seats for it, after it could not serve some.
+LEFT_TO_OTHERS_SECONDS = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +68,9 @@ class Line:
     acknowledged: datetime | None = None
     ids_per_ticket: float = 1.0
     resized_at: float = 0.0
+    #: Who stood first in line when we last looked, and until when this lane is left to other workers.
+    first: tuple[Hand, UUID] | None = None
+    left_until: float = 0.0
 
     def position(self) -> Position | None:
         """How far we are: the oldest ticket in hand, else the last acknowledged one."""
@@ -86,6 +95,8 @@ class Consumer:
         self._working: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._unsettled = 0
+        self.shares = Shares(desk.store, desk.session, self._needs, self._share_seats)
+        self.allowance = Allowance(desk.store, lambda integration_id: self._seat(self._seats[integration_id]))
         #: What is being delivered, and what may have become ours by a claim whose answer was lost.
         self._delivering: set[UUID] = set()
         self._doubtful: set[UUID] = set()
@@ -130,11 +141,25 @@ class Consumer:
             return False
         if not self._desk.watch.is_fresh:
             return line.subscription is not None
-        # Agents' mail is taken in any state: it fails visibly instead of waiting (the gate decides that).
-        return line.address.lane is Lane.AGENT or may_send(integration)
+        seats = self._seats[integration.id]
+        if line.address.lane is Lane.AGENT:
+            # Agents' mail is taken in any state: it fails visibly instead of waiting (the gate decides that).
+            return seats.total > 0 and not self._left_to_others(line, seats)
+        return may_send(integration) and seats.total > seats.kept_free
+
+    def _left_to_others(self, line: Line, seats: Seats[tuple[Hand, UUID]]) -> bool:
+        """Whether agents' mail would wait here for a seat while other workers keep some for it."""
+        waiting = seats.lines[Lane.AGENT]
+        first, line.first = line.first, waiting[0] if waiting else None
+        total = self.shares.of(line.address.integration_id).total
+        if seats.kept_free or not kept_for_agents(total):
+            return False
+        if seats.free <= 0 and first is not None and first is line.first:
+            line.left_until = time.monotonic() + LEFT_TO_OTHERS_SECONDS
+        return time.monotonic() < line.left_until
 
     async def _consume(self, line: Line, integration: Integration) -> None:
-        wanted = tickets_to_hold(integration.max_connections, line.ids_per_ticket)
+        wanted = tickets_to_hold(self._seats[integration.id].total, line.ids_per_ticket)
         if line.subscription is None:
             line.prefetch = wanted
             line.subscription = await self._queue.subscribe(line.address, wanted, self._taker_for(line))
@@ -176,9 +201,35 @@ class Consumer:
     def _seats_of(self, integration: Integration) -> Seats[tuple[Hand, UUID]]:
         seats = self._seats.get(integration.id)
         if seats is None:
-            seats = self._seats[integration.id] = Seats(integration.max_connections)
-        seats.total = integration.max_connections
+            seats = self._seats[integration.id] = Seats(0, permitted=lambda: self._permitted(integration.id))
+        share = self.shares.of(integration.id)
+        seats.total, seats.kept = min(share.seats, integration.max_connections), share.for_agents
+        # Connections that nobody uses are others' to open.
+        self._desk.pool.trim(integration.id, seats.total)
         return seats
+
+    def _share_seats(self) -> None:
+        """Connections were shared anew."""
+        for integration_id, seats in self._seats.items():
+            integration = self._desk.watch.get(integration_id)
+            if integration is not None:
+                seats.peak = 0
+                self._seat(self._seats_of(integration))
+
+    def _needs(self) -> dict[UUID, Need]:
+        """How many connections this worker could use, and how many it has or may be about to open."""
+        return {
+            integration_id: Need(
+                wanted=max(seats.peak, seats.taken + seats.waiting, 1),
+                kept=max(seats.total, seats.taken, self._desk.pool.count(integration_id)),
+            )
+            for integration_id, seats in self._seats.items()
+        }
+
+    def _permitted(self, integration_id: UUID) -> bool:
+        """Whether the integration's limits let one more message begin."""
+        integration, seats = self._desk.watch.get(integration_id), self._seats[integration_id]
+        return integration is not None and self.allowance.may_take(integration, waiting=seats.waiting, free=seats.free)
 
     def positions(self) -> Sequence[Position]:
         """How far this worker is in each queue."""
@@ -210,14 +261,19 @@ class Consumer:
 
         # Before the claim: two tickets may name it, and one answer to one claim would serve both.
         if message_id in self._delivering:
+            self.allowance.put_back(hand.line.address.integration_id)
             leave_seat()
             await self._tick(hand)
             return
         self._delivering.add(message_id)
         try:
             message = await self._claimed(hand, message_id)
-            if message is not None:
+            if message is None:
+                self.allowance.put_back(hand.line.address.integration_id)
+            else:
                 settlement, tried = await self._delivered(message, leave_seat)
+                if not was_tried(tried.outcome):
+                    self.allowance.put_back(message.integration_id)
                 await self._record(settlement)
                 await self._tell_about(tried, settlement.attempt)
         except Exception:
@@ -321,7 +377,7 @@ class Consumer:
                     threshold=getattr(self._thresholds, tried.outcome.blame),
                     began_at=attempt.started_at,
                     apart=self._apart(cause),
-                    transcript="\n".join((*tried.transcript, tried.outcome.reply.text)),
+                    transcript="\n".join((*tried.transcript, words_of(tried.outcome.reply))),
                     who=f"worker {self._desk.session.id}",
                 )
                 if await self._desk.store.transaction(integrations.count_failure, blamed, now=datetime.now(UTC)):
@@ -330,6 +386,7 @@ class Consumer:
                     await self._queue.nudge()
             elif isinstance(tried.outcome, Sent) and integration.failures:
                 await self._desk.store.statement(integrations.forget_failures, integration.id, integration.generation)
+            await self._tell_pace(tried, integration)
             if tried.connected and tried.ehlo_size != integration.ehlo_size:
                 await self._desk.store.statement(integrations.set_ehlo_size, integration.id, tried.ehlo_size)
         except (StoreUnavailable, CommitUnknown, BadRow) as error:
@@ -338,6 +395,12 @@ class Consumer:
     def _apart(self, cause: Cause) -> timedelta:
         """A refused password is the same answer however often it is asked for."""
         return timedelta(seconds=0 if cause is Cause.AUTHENTICATION_REFUSED else self._thresholds.apart)
+
+    async def _tell_pace(self, tried: Tried, integration: Integration) -> None:
+        part = self._seats[integration.id].total / integration.max_connections
+        if await self.allowance.learn(integration, tried.outcome, part):
+            self._desk.watch.nudge()
+            await self._queue.nudge()
 
     # --- groups -------------------------------------------------------------------------------------------------------
 

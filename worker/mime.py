@@ -113,6 +113,11 @@ async def compose_off_loop(
     return await asyncio.to_thread(compose, message_id, content, from_address, from_name, accepted_at, attachments)
 
 
+def message_id_of(message_id: UUID, sender: str) -> str:
+    """The Message-ID that a message from this address has; raises UnsafeMessage."""
+    return f"<{message_id}@{ascii_address(sender).rpartition('@')[2]}>"
+
+
 def ascii_address(address: str) -> str:
     """The address with its domain in A-labels (RFC 5891); raises UnsafeMessage when it is none we would write."""
     if not address.isascii():
@@ -141,7 +146,7 @@ def _headers(
         ("To", Mailbox("", ascii_address(content.to))),
         ("Subject", _one_line(content.subject)),
         ("Date", format_datetime(accepted_at.astimezone(UTC))),
-        ("Message-ID", f"<{message_id}@{sender.rpartition('@')[2]}>"),
+        ("Message-ID", message_id_of(message_id, sender)),
         ("MIME-Version", "1.0"),
     ]
     if content.reply_to:

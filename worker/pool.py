@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from mailroom.destinations import ANYWHERE, Destinations
 from mailroom.integration import Integration
 from mailroom.outcome import Deferred
 from worker.smtp import Connection, Timeouts, open_connection
@@ -48,24 +49,36 @@ class Pool:
         timeouts: Timeouts,
         *,
         trust: ssl.SSLContext | None = None,
+        destinations: Destinations = ANYWHERE,
         clock: Callable[[], float] = time.monotonic,
+        most: Callable[[Integration], int] = lambda integration: integration.max_connections,
     ) -> None:
         self._local_hostname = local_hostname
         self._timeouts = timeouts
         self._trust = trust
+        self._destinations = destinations
         self._clock = clock
+        #: How many connections of an integration may be open here at once.
+        self._most = most
+        self._opening: dict[UUID, int] = {}
         self._idle: dict[UUID, list[_Kept]] = {}
         self._in_use: dict[Connection, _Kept] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], UUID] = {}
 
     async def acquire(self, integration: Integration) -> Connection | Deferred:
         """An idle connection that is still good, the one used last first, or a new one."""
         idle = self._idle.get(integration.id, [])
         while idle:
             kept = idle.pop()
-            if await self._is_good(kept, integration):
-                self._in_use[kept.connection] = kept
+            self._in_use[kept.connection] = kept
+            try:
+                good = await self._is_good(kept, integration)
+            except BaseException:
+                self.discard(kept.connection)
+                raise
+            if good:
                 return kept.connection
+            del self._in_use[kept.connection]
             self._leave([kept])
         return await self._open(integration)
 
@@ -95,6 +108,21 @@ class Pool:
             if not idle:
                 del self._idle[integration_id]
 
+    def count(self, integration_id: UUID) -> int:
+        """How many connections of an integration there are: in use, idle, and those still opening or taking leave."""
+        in_use = sum(kept.integration_id == integration_id for kept in self._in_use.values())
+        leaving = sum(one == integration_id for one in self._leaving.values())
+        return self._opening.get(integration_id, 0) + in_use + len(self._idle.get(integration_id, ())) + leaving
+
+    def trim(self, integration_id: UUID, most: int) -> None:
+        """Let idle connections go, those used longest ago first, until there are no more than so many."""
+        idle = self._idle.get(integration_id, [])
+        in_use = sum(kept.integration_id == integration_id for kept in self._in_use.values())
+        surplus = min(in_use + self._opening.get(integration_id, 0) + len(idle) - most, len(idle))
+        if surplus > 0:
+            self._leave(idle[:surplus])
+            del idle[:surplus]
+
     async def aclose(self) -> None:
         """Take leave of every idle server, within 5 s, and close what is still in use."""
         self._leave([kept for idle in self._idle.values() for kept in idle])
@@ -114,14 +142,30 @@ class Pool:
         return True
 
     async def _open(self, integration: Integration) -> Connection | Deferred:
-        opened = await open_connection(integration.account, self._local_hostname, self._timeouts, trust=self._trust)
+        # One that is just taking leave is still there for the server, which counts too.
+        while self.count(integration.id) >= self._most(integration) and (gone := self._leaving_of(integration.id)):
+            await asyncio.wait(gone, return_when=asyncio.FIRST_COMPLETED)
+        self._opening[integration.id] = self._opening.get(integration.id, 0) + 1
+        try:
+            opened = await open_connection(
+                integration.account,
+                self._local_hostname,
+                self._timeouts,
+                trust=self._trust,
+                destinations=self._destinations,
+            )
+        finally:
+            self._opening[integration.id] -= 1
         if isinstance(opened, Connection):
             self._in_use[opened] = _Kept(opened, integration.id, integration.generation, self._clock())
         return opened
+
+    def _leaving_of(self, integration_id: UUID) -> list[asyncio.Task[None]]:
+        return [task for task, whose in self._leaving.items() if whose == integration_id]
 
     def _leave(self, kept: Iterable[_Kept]) -> None:
         """QUIT in the background: no message waits for a goodbye."""
         for one in kept:
             leaving = asyncio.get_running_loop().create_task(one.connection.quit())
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+            self._leaving[leaving] = one.integration_id
+            leaving.add_done_callback(self._leaving.pop)

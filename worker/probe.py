@@ -1,17 +1,24 @@
 """Live tests of integrations: taken by one worker, run over the code of real mail, answered in the database."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import assert_never
+from uuid import UUID
 
+from mailroom.destinations import ANYWHERE, Destinations
+from mailroom.gate import Closed, Enforcement, gate
 from mailroom.integration import CAUSE_OF, Cause, Integration
 from mailroom.logs import get_logger
-from mailroom.outcome import Deferred
+from mailroom.message import Content, Kind
+from mailroom.outcome import Blame, Deferred, Held, Rejected, Reply, Sent, Uncertain
 from mailroom.queue.port import Queue
-from mailroom.store import integrations
-from mailroom.store.integrations import ConnectionTest
+from mailroom.store import connection_tests
+from mailroom.store.connection_tests import ConnectionTest, Letter, Posted
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
 from mailroom.watch import IntegrationWatch
 from worker import smtp
+from worker.mime import UnsafeMessage, compose_off_loop, message_id_of
 from worker.session import Session
 
 log = get_logger(__name__)
@@ -22,8 +29,11 @@ LOOK_SECONDS = 0.2
 #: Seconds between two tries to tell the database.
 AGAIN_SECONDS = 1.0
 
-#: A test that was taken and not ended for so long had a worker that died.
-ABANDONED_AFTER = timedelta(seconds=150)
+#: For so long after it was asked for a test is given to another worker when the one that ran it died.
+TRIED_FOR = timedelta(seconds=150)
+
+#: No test takes so long, its letter included, whatever its worker says.
+LONGEST_TEST = timedelta(minutes=30)
 
 
 class Probe:
@@ -37,6 +47,7 @@ class Probe:
         session: Session,
         local_hostname: str,
         timeouts: smtp.Timeouts,
+        destinations: Destinations = ANYWHERE,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -44,6 +55,7 @@ class Probe:
         self._session = session
         self._local_hostname = local_hostname
         self._timeouts = timeouts
+        self._destinations = destinations
         self._running: dict[Integration, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -73,7 +85,7 @@ class Probe:
         try:
             # The snapshot may be older than the configuration this test is about.
             await self._watch.refresh()
-            result = await self._tested(self._watch.get(integration.id) or integration)
+            result = await self._tested(test, self._watch.get(integration.id) or integration)
             await self._conclude(test, integration, result)
         except StoreUnavailable as error:
             log.warning("connection test given back", integration=integration.name, error=str(error))
@@ -86,7 +98,7 @@ class Probe:
         while True:
             try:
                 return await self._store.transaction(
-                    integrations.take_test, integration.id, self._session.id, now=datetime.now(UTC)
+                    connection_tests.take_test, integration.id, self._session.id, now=datetime.now(UTC)
                 )
             except CommitUnknown:
                 await asyncio.sleep(AGAIN_SECONDS)
@@ -94,8 +106,64 @@ class Probe:
                 log.warning("connection test not taken", integration=integration.name, error=str(error))
                 return None
 
-    async def _tested(self, integration: Integration) -> smtp.TestResult:
-        return await smtp.test_connection(integration.account, self._local_hostname, self._timeouts)
+    async def _tested(self, test: ConnectionTest, integration: Integration) -> smtp.TestResult:
+        letter = None if test.letter is None else await self._written(test, test.letter, integration)
+        result = await smtp.test_connection(
+            integration.account,
+            self._local_hostname,
+            self._timeouts,
+            destinations=self._destinations,
+            letter=letter if isinstance(letter, smtp.TestLetter) else None,
+        )
+        if isinstance(letter, Held | Rejected) and result.failure is None:
+            said = letter.reason if isinstance(letter, Held) else letter.reply.text
+            transcript = (*result.transcript, f"no letter was sent: {said}")
+            return replace(result, posted=letter, transcript=transcript)
+        return result
+
+    async def _written(
+        self, test: ConnectionTest, letter: Letter, integration: Integration
+    ) -> smtp.TestLetter | Held | Rejected:
+        """The letter as it goes out, composed as real mail is; an integration that may not send gets none."""
+        held = self._held(integration.id)
+        if held is not None:
+            return held
+        content = Content(
+            to=letter.recipient,
+            subject=letter.subject,
+            text=letter.text,
+            html=letter.html,
+            from_address=letter.sender,
+            from_name=letter.sender_name,
+        )
+        try:
+            wire = await compose_off_loop(
+                test.id, content, integration.from_address, integration.from_name, test.requested_at, ()
+            )
+        except UnsafeMessage as error:
+            return Rejected(Reply("compose", None, str(error)), Blame.US)
+        return smtp.TestLetter(
+            envelope_from=integration.from_address or letter.sender,
+            recipient=letter.recipient,
+            wire=wire,
+            before_mail=lambda: self._held(integration.id),
+            before_dot=self._session.is_fresh,
+        )
+
+    def _held(self, integration_id: UUID) -> Held | None:
+        """What the gate says to a letter now: nobody waits for one, so ERROR is never overlooked."""
+        integration = self._watch.get(integration_id)
+        if integration is None or not self._watch.is_fresh:
+            return Held("the state of the integration is not known at the moment")
+        verdict = gate(
+            Kind.AGENTLESS,
+            integration.intended_state,
+            integration.reported_state,
+            integration.cause,
+            datetime.now(UTC),
+            Enforcement(),
+        )
+        return Held(verdict.reason) if isinstance(verdict, Closed) else None
 
     async def _conclude(self, test: ConnectionTest, integration: Integration, result: smtp.TestResult) -> None:
         """Record how it went, however long the database is away: an answer that is lost would become an ERROR."""
@@ -103,13 +171,14 @@ class Probe:
         while True:
             try:
                 state = await self._store.transaction(
-                    integrations.conclude_test,
+                    connection_tests.conclude_test,
                     test,
                     cause=cause_of(result.failure),
                     transcript=transcript,
                     ehlo_size=size,
                     who=f"worker {self._session.id}",
                     now=datetime.now(UTC),
+                    posted=posted_of(test, result),
                 )
             except (StoreUnavailable, CommitUnknown) as error:
                 log.warning("connection test not recorded yet", integration=integration.name, error=str(error))
@@ -127,7 +196,7 @@ class Probe:
 
     async def _give_back(self, test: ConnectionTest) -> None:
         try:
-            await self._store.transaction(integrations.give_back_test, test)
+            await self._store.transaction(connection_tests.give_back_test, test)
         except (StoreUnavailable, CommitUnknown) as error:
             log.warning("connection test left to the sweep", error=str(error))
 
@@ -137,15 +206,25 @@ def cause_of(failure: Deferred | None) -> Cause | None:
     return None if failure is None else CAUSE_OF.get(failure.blame, Cause.CANNOT_CONNECT)
 
 
-async def end_abandoned(store: Store, now: datetime) -> None:
-    """Let tests whose worker died end in ERROR rather than never."""
-    for test in await store.read(integrations.abandoned_tests, taken_before=now - ABANDONED_AFTER):
-        await store.transaction(
-            integrations.conclude_test,
-            test,
-            cause=Cause.TIMED_OUT,
-            transcript="the worker that ran this test died before it ended",
-            ehlo_size=None,
-            who="sweep",
-            now=now,
-        )
+def posted_of(test: ConnectionTest, result: smtp.TestResult) -> Posted | None:
+    """What is recorded of a letter: nothing where there was none to send, or where the integration may not send."""
+    match result.posted:
+        case None | Held():
+            return None
+        case Sent():
+            sender = test.letter.sender if test.letter is not None else ""
+            return Posted(message_id_of(test.id, sender))
+        case Deferred() | Rejected() | Uncertain():
+            return Posted(None)
+        case _:
+            assert_never(result.posted)
+
+
+async def hand_on(store: Store, now: datetime) -> None:
+    """Let others take up the tests of workers that are no more; what nobody can end ends in ERROR rather than never."""
+    await store.transaction(connection_tests.reopen_orphaned, asked_since=now - TRIED_FOR)
+    abandoned = await store.read(
+        connection_tests.abandoned_tests, asked_before=now - TRIED_FOR, taken_before=now - LONGEST_TEST
+    )
+    for test in abandoned:
+        await store.transaction(connection_tests.conclude_abandoned, test, now=now)

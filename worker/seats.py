@@ -1,6 +1,7 @@
 """Seats: permits to use one connection of an integration. Urgent lanes first, and some seats kept for the agents."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -17,30 +18,62 @@ def kept_for_agents(seats: int) -> int:
     return max(1, seats // ONE_IN) if seats > 1 else 0
 
 
+def kept_of_part(part: int, before: int, total: int) -> int:
+    """How many of a worker's seats are kept for agents, so that all workers together keep as many as one alone would.
+
+    A worker with one seat can keep it for agents or for nobody: the workers, in order, take turns. `before` is how many
+    seats are with those that come before this one.
+    """
+    kept = kept_for_agents(total)
+    return (before + part) * kept // total - before * kept // total if total else 0
+
+
+def _anybody() -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class Seats(Generic[Waiting]):
     """The seats of one integration in this worker, and who waits for one."""
 
     total: int
     taken: int = 0
+    #: How many only agents may take; None = as many as a worker keeps that is alone.
+    kept: int | None = None
+    #: Asked right before somebody sits down; who is told no waits on, whatever is free.
+    permitted: Callable[[], bool] = _anybody
+    #: The most that had or waited for a seat at once, since somebody last asked and set it back.
+    peak: int = 0
     lines: dict[Lane, deque[Waiting]] = field(default_factory=lambda: {lane: deque() for lane in Lane})
 
     def wait(self, lane: Lane, who: Waiting) -> None:
         """Stand in line."""
         self.lines[lane].append(who)
+        self.peak = max(self.peak, self.taken + self.waiting)
 
     @property
     def waiting(self) -> int:
         """How many stand in line."""
         return sum(len(line) for line in self.lines.values())
 
+    @property
+    def free(self) -> int:
+        """How many seats nobody has; fewer than none when some were given back while they were taken."""
+        return self.total - self.taken
+
+    @property
+    def kept_free(self) -> int:
+        """How many seats only the agent lane may take."""
+        return kept_for_agents(self.total) if self.kept is None else self.kept
+
     def next(self) -> Waiting | None:
         """Whoever may sit down now has taken a seat; None when nobody may."""
-        free = self.total - self.taken
-        if free <= 0:
+        if self.free <= 0:
             return None
         for lane in Lane:
-            if self.lines[lane] and (lane is Lane.AGENT or free > kept_for_agents(self.total)):
+            if self.lines[lane] and (lane is Lane.AGENT or self.free > self.kept_free):
+                if not self.permitted():
+                    return None
                 self.taken += 1
                 return self.lines[lane].popleft()
         return None

@@ -4,6 +4,8 @@ MAIL, RCPT, DATA and the final dot are driven one by one, so that the phase of a
 the message is still ours, after it the server may have it (RFC 1047). A live transaction is never cancelled from
 outside, because its late reply would be read as the next message's; whoever must end one calls `Connection.close`.
 
+The address that is connected to is the one that was looked at (mailroom.destinations): a name is resolved once.
+
 A password goes over a connection in clear only with `security = "none"` and only when the server's address is a
 loopback one: the development mailbox, or a relay on the same machine. Everywhere else it is refused before AUTH.
 """
@@ -16,11 +18,13 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import aiosmtplib
 import pybase64
 from aiosmtplib.protocol import SMTPProtocol
 
+from mailroom.destinations import ANYWHERE, NOT_ALLOWED, Destinations
 from mailroom.integration import Account, Security
 from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Sent
 from worker.classify import Silence, classify, classify_opening, printable, read_reply
@@ -70,6 +74,19 @@ class TestResult:
     failure: Deferred | None
     transcript: tuple[str, ...]
     ehlo_size: int | None
+    #: What became of its letter; None when none was tried.
+    posted: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestLetter:
+    """A mail that a live test sends too; `before_mail` and `before_dot` are asked as for any other."""
+
+    envelope_from: str
+    recipient: str
+    wire: bytes
+    before_mail: "Callable[[], Held | Deferred | None]"
+    before_dot: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +97,21 @@ class _Way:
     local_hostname: str
     timeouts: Timeouts
     trust: _Trust
+    destinations: Destinations
 
 
 async def open_connection(
-    account: Account, local_hostname: str, timeouts: Timeouts, *, trust: _Trust = None
+    account: Account,
+    local_hostname: str,
+    timeouts: Timeouts,
+    *,
+    trust: _Trust = None,
+    destinations: Destinations = ANYWHERE,
 ) -> "Connection | Deferred":
     """Connect, greet, secure and log in. `trust` replaces the machine's certificate authorities."""
-    way = _Way(account=account, local_hostname=local_hostname, timeouts=timeouts, trust=trust)
+    way = _Way(
+        account=account, local_hostname=local_hostname, timeouts=timeouts, trust=trust, destinations=destinations
+    )
     transcript = Transcript(account)
     opened = await _open(way, transcript)
     return opened if isinstance(opened, Deferred) else Connection(way, opened, transcript)
@@ -98,9 +123,13 @@ async def test_connection(
     timeouts: Timeouts,
     *,
     trust: _Trust = None,  # noqa: PT028  # this tests an integration; pytest never sees it
+    destinations: Destinations = ANYWHERE,  # noqa: PT028  # as above
+    letter: TestLetter | None = None,  # noqa: PT028  # as above
 ) -> TestResult:
-    """Open a connection by the same code as real mail, see that it answers, and leave; nothing is sent."""
-    way = _Way(account=account, local_hostname=local_hostname, timeouts=timeouts, trust=trust)
+    """Open a connection by the same code as real mail, see that it answers, and leave. Without a letter nothing is sent."""
+    way = _Way(
+        account=account, local_hostname=local_hostname, timeouts=timeouts, trust=trust, destinations=destinations
+    )
     transcript = Transcript(account)
     try:
         async with asyncio.timeout(_TEST_SECONDS):
@@ -112,13 +141,32 @@ async def test_connection(
         return TestResult(failure=opened, transcript=transcript.lines, ehlo_size=None)
     connection = Connection(way, opened, transcript)
     answered = await connection.revive()
+    posted = await _posted(connection, letter, transcript) if letter is not None and answered else None
     await connection.quit()
     lost = Reply("EHLO", None, "the server did not answer after it had let us in")
     return TestResult(
         failure=None if answered else classify_opening(lost),
         transcript=transcript.lines,
         ehlo_size=connection.ehlo_size,
+        posted=posted,
     )
+
+
+async def _posted(connection: "Connection", letter: TestLetter, transcript: "Transcript") -> Outcome:
+    """What became of the letter; it has as long as the log-in had."""
+    transcript.we_say(f"a letter to {letter.recipient}, {len(letter.wire)} bytes")
+    timer = asyncio.get_running_loop().call_later(_TEST_SECONDS, connection.give_up)
+    try:
+        outcome = await connection.send(
+            letter.envelope_from, letter.recipient, letter.wire, letter.before_dot, before_mail=letter.before_mail
+        )
+    finally:
+        timer.cancel()
+    if isinstance(outcome, Held):
+        transcript.we_hear(None, f"not sent: {outcome.reason}")
+    else:
+        transcript.we_hear(outcome.reply.code, f"{outcome.reply.text} (to {outcome.reply.command})")
+    return outcome
 
 
 class Transcript:
@@ -175,8 +223,7 @@ async def _open(way: _Way, transcript: Transcript) -> aiosmtplib.SMTP | Deferred
     """A client that may send, or why there is none."""
     account = way.account
     client = aiosmtplib.SMTP(
-        hostname=account.host,
-        port=account.port,
+        hostname=account.host,  # the name that TLS holds the server's certificate against
         local_hostname=way.local_hostname,  # without it a DNS look-up in a thread (SND-9)
         timeout=way.timeouts.command,
         use_tls=account.security is Security.TLS,
@@ -208,8 +255,39 @@ _Step = Callable[[aiosmtplib.SMTP, _Way, Transcript], Awaitable[None]]
 
 async def _connect(client: aiosmtplib.SMTP, way: _Way, transcript: Transcript) -> None:
     transcript.we_say(f"connect to {way.account.host}:{way.account.port} ({way.account.security})")
-    greeting = await client.connect(timeout=way.timeouts.connect)
+    async with asyncio.timeout(way.timeouts.connect):
+        sock = await _socket_to(way)
+    greeting = await client.connect(sock=sock, timeout=way.timeouts.connect)
     transcript.we_hear(greeting.code, greeting.message)
+
+
+async def _socket_to(way: _Way) -> socket.socket:
+    """A socket connected to the first address of the host that answers, when all of them may be connected to.
+
+    A name that is resolved a second time may have another answer for whoever looked at the first (DNS rebinding).
+    """
+    loop = asyncio.get_running_loop()
+    host, port = way.account.host, way.account.port
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if not way.destinations.allow(host, port, [str(where[0]) for *_, where in found]):
+        raise _Unwilling(Blame.CONNECTION, NOT_ALLOWED)
+    trouble = OSError("the host has no address")
+    for family, kind, protocol, _, where in found:
+        try:
+            return await _connected(socket.socket(family, kind, protocol), where)
+        except OSError as error:
+            trouble = error
+    raise trouble
+
+
+async def _connected(sock: socket.socket, where: Any) -> socket.socket:
+    sock.setblocking(False)  # noqa: FBT003 - the library's way to say it
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _greet(client: aiosmtplib.SMTP, way: _Way, transcript: Transcript) -> None:
@@ -270,7 +348,8 @@ async def _outcome_of(command: str, step: Awaitable[None]) -> Deferred | None:
 def _nothing_heard(command: str, error: Exception) -> Deferred:
     """No reply while opening: which of the three silences it was is in the exception or in its cause."""
     cause = error if error.__cause__ is None else error.__cause__
-    text = printable(str(error))
+    # aiosmtplib knows no port where it is given a socket.
+    text = printable(str(error).replace(" on port None", ""))
     if isinstance(cause, ssl.SSLError):
         return classify_opening(Reply("TLS", None, text), Silence.LOST)
     if isinstance(cause, socket.gaierror | UnicodeError):

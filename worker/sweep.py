@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from mailroom.integration import may_send
+from mailroom.integration import ReportedState, may_send
 from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.queue.port import Queue, QueueUnavailable
 from mailroom.queue.ticket import Address
-from mailroom.store import sessions, sweeping
+from mailroom.store import allowances, sessions, states, sweeping
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
 from mailroom.store.sessions import Position
 from mailroom.store.sweeping import Due
 from mailroom.tickets import TicketWriter
 from mailroom.watch import IntegrationWatch
-from worker.probe import end_abandoned
+from worker.probe import hand_on
 
 log = get_logger(__name__)
 
@@ -41,7 +41,8 @@ ON_THE_WAY = timedelta(seconds=30)
 #: After contact with the database was lost, lost tickets are not looked for: tombstones shall win.
 QUIET_SECONDS = 30.0
 
-#: Held messages released per integration and second, so that a new ERROR leaves little to undo.
+#: Held messages released per integration and second, by all workers together, where its limits allow no less: so a new
+#: ERROR leaves little to undo.
 RELEASED_AT_ONCE = 500
 
 #: Tickets that name one message only, published at once.
@@ -106,6 +107,7 @@ class Sweep:
         """At the start of the only process there can be: every old claim is ours, and no ticket is left."""
         now = datetime.now(UTC)
         await self.store.transaction(sessions.declare_all_dead, at=now)
+        await hand_on(self.store, now)
         await self._ticket(await self.store.transaction(sweeping.recover, now=now, limit=MOST))
         for integration_id, lane in await self.store.read(sweeping.queued_lanes):
             await self._requeue_lost(Address(lane, integration_id), before=now)
@@ -114,9 +116,11 @@ class Sweep:
         """Ticket what fell due, and what an integration that is ACTIVE again had held."""
         now = datetime.now(UTC)
         await self._ticket(await self.store.transaction(sweeping.wake, now=now, limit=MOST))
+        if any(one.reported_state is ReportedState.DEACTIVATING for one in self.watch.all.values()):
+            await self.store.transaction(states.settle_deactivating, now)
         active = [one.id for one in self.watch.all.values() if may_send(one)]
         for integration_id in await self.store.read(sweeping.with_held, active):
-            released = await self.store.transaction(sweeping.release, integration_id, now=now, limit=RELEASED_AT_ONCE)
+            released = await self.store.transaction(allowances.release, integration_id, most=RELEASED_AT_ONCE, now=now)
             await self._ticket(released)
 
     async def bury_dead(self) -> None:
@@ -138,6 +142,7 @@ class Sweep:
                 log.warning("session declared dead", session=str(session))
         if still:
             await self.take_back()
+            await hand_on(self.store, datetime.now(UTC))
             self._looked_at = self.clock()
 
     async def take_back(self) -> None:
@@ -148,7 +153,7 @@ class Sweep:
         """Look for lost tickets, lost claims, abandoned tests and expired messages."""
         now = datetime.now(UTC)
         await self.take_back()
-        await end_abandoned(self.store, now)
+        await hand_on(self.store, now)
         while expired := await self.store.transaction(sweeping.expire, now=now, limit=MOST):
             log.warning("messages expired", count=expired)
         if self.clock() >= self._quiet_until:

@@ -137,26 +137,128 @@ integrations = sa.Table(
     sa.Column("host", sa.Text, nullable=False),
     sa.Column("port", sa.Integer, nullable=False),
     sa.Column("security", sa.Text, nullable=False),
-    sa.Column("username", sa.Text),
-    sa.Column("sealed_password", sa.Text),
+    #: The credential it logs in with; none for a server that asks for none.
+    sa.Column("credential_id", sa.Uuid),
     sa.Column("from_address", sa.Text, nullable=False),
     sa.Column("from_name", sa.Text),
     sa.Column("default_mailbox", sa.Text),
+    # Limits for all workers together; none where there is no value.
     sa.Column("max_connections", sa.Integer, nullable=False),
+    sa.Column("per_second", sa.Double),
+    sa.Column("per_day", sa.Integer),
     sa.Column("intended_state", sa.Text, nullable=False),
     sa.Column("reported_state", sa.Text, nullable=False),
     sa.Column("cause", sa.Text),
     sa.Column("transcript", sa.Text),
     sa.Column("since", Instant, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False, server_default="1"),
+    #: Raised by every change of the configuration; who puts one must know the current number.
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("notes", sa.Text),
+    #: What clients keep in `properties` and `advanced` that means nothing to us, as JSON.
+    sa.Column("properties", sa.Text),
+    sa.Column("advanced", sa.Text),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     #: When the last of these failures was counted: what failed beside it is the same failure once more.
     sa.Column("failed_at", Instant),
     sa.Column("ehlo_size", sa.BigInteger),
+    # The slow start after a reset: since when it is ACTIVE again, and since when a first message is known to have passed.
+    sa.Column("released_at", Instant),
+    sa.Column("proven_at", Instant),
+    # What a server that asked us to slow down left: messages a second, and when it was last lowered.
+    sa.Column("pace", sa.Double),
+    sa.Column("paced_at", Instant),
     # Which lanes ever had a message: a worker consumes only queues that exist.
     sa.Column("agent_lane", sa.Boolean, nullable=False, server_default=sa.text("false")),
     sa.Column("form_lane", sa.Boolean, nullable=False, server_default=sa.text("false")),
     sa.Column("campaign_lane", sa.Boolean, nullable=False, server_default=sa.text("false")),
+)
+
+#: What an integration logs in with. The password is sealed and never shown again.
+credentials = sa.Table(
+    "credentials",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("username", sa.Text),
+    sa.Column("sealed_password", sa.Text),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("modified_at", Instant, nullable=False),
+)
+
+#: Which integration mail from an address of a domain leaves through: `inbound` for agents' replies, `outbound` for the rest.
+domains = sa.Table(
+    "domains",
+    metadata,
+    sa.Column("direction", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("integration_id", sa.Uuid),
+    sa.Column("sub_domain", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    sa.Column("sender_type", sa.Text),
+    sa.Column("created_at", Instant, nullable=False),
+)
+
+#: What has been used up of an integration's limits, by all workers together; rewritten several times a second.
+allowances = sa.Table(
+    "allowances",
+    metadata,
+    sa.Column("integration_id", sa.Uuid, primary_key=True),
+    #: Up to when the rate is spent.
+    sa.Column("spent_until", Instant, nullable=False),
+    sa.Column("day", sa.Text, nullable=False),
+    sa.Column("used", sa.Integer, nullable=False, server_default="0"),
+    #: Up to when the release of held messages is spent.
+    sa.Column("released_until", Instant, nullable=False),
+    postgresql_with={"fillfactor": "50"},
+)
+
+#: How many connections of an integration each worker may have.
+seat_leases = sa.Table(
+    "seat_leases",
+    metadata,
+    sa.Column("session", sa.Uuid, primary_key=True),
+    sa.Column("integration_id", sa.Uuid, primary_key=True),
+    sa.Column("seats", sa.Integer, nullable=False),
+    #: How many it could use: what others leave is shared by need.
+    sa.Column("wanted", sa.Integer, nullable=False),
+)
+
+#: Programs that may call the platform API.
+clients = sa.Table(
+    "clients",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("secret_hash", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    #: Set when it was disabled: its tokens are worth nothing from then on.
+    sa.Column("ended_at", Instant),
+)
+
+#: Bearer tokens by their hash; the token itself is nowhere.
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("hash", sa.Text, primary_key=True),
+    sa.Column("client_id", sa.Uuid, sa.ForeignKey("clients.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("issued_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False, index=True),
+)
+
+#: People.
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("password_hash", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("ended_at", Instant),
 )
 
 #: A live test that a worker takes, runs and answers.
@@ -176,6 +278,9 @@ connection_tests = sa.Table(
     sa.Column("passed", sa.Boolean),
     sa.Column("cause", sa.Text),
     sa.Column("transcript", sa.Text),
+    # A test that also sends a letter: it, and the Message-ID it went out with.
+    sa.Column("letter", sa.Text),
+    sa.Column("message_id", sa.Text),
     sa.Index(
         "connection_tests_waiting",
         "integration_id",
@@ -221,6 +326,9 @@ audit = sa.Table(
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text),
     sa.Column("why", sa.Text),
+    sa.Column("cause", sa.Text),
+    #: The conversation with the server that led to it, without secrets.
+    sa.Column("transcript", sa.Text),
     sa.Index("audit_subject", "subject", "subject_id", "at"),
 )
 

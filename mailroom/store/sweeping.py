@@ -31,6 +31,22 @@ class Due:
     alone: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """What waits for one integration: by status, since when, and how many wait longer than their kind may."""
+
+    held: int
+    queued: int
+    deferred: int
+    oldest: datetime | None
+    past_expiry: int
+
+    @property
+    def to_send(self) -> int:
+        """How many will be tried once it may send."""
+        return self.held + self.queued + self.deferred - self.past_expiry
+
+
 def hold_sweep_lock(tx: Connection) -> bool:
     """Be the one sweeper until this transaction ends; False when another is. All that changes rows here asks first."""
     if tx.dialect.name != "postgresql":
@@ -175,6 +191,33 @@ def counts(tx: Connection) -> dict[tuple[UUID, Status], int]:
         )
     )
     return {(row.integration_id, Status(row.status)): row.number for row in rows}
+
+
+def impact(tx: Connection, integration_id: UUID, *, now: datetime) -> Impact:
+    """What a release of this integration would set going."""
+    waiting = sa.and_(
+        live.c.integration_id == integration_id, live.c.status.in_((Status.HELD, Status.QUEUED, Status.DEFERRED))
+    )
+    rows = tx.execute(
+        sa.select(
+            live.c.status,
+            sa.func.count().label("number"),
+            sa.func.sum(sa.case((live.c.expires_at < now, 1), else_=0)).label("past"),
+        )
+        .where(waiting)
+        .group_by(live.c.status)
+    ).all()
+    numbers = {Status(row.status): row.number for row in rows}
+    # Ids are given in the order of time (RFC 9562 section 5.7): the smallest is the oldest.
+    first = sa.select(live.c.id).where(waiting).order_by(live.c.id).limit(1).scalar_subquery()
+    oldest = tx.execute(sa.select(messages.c.accepted_at).where(messages.c.id == first)).scalar_one_or_none()
+    return Impact(
+        held=numbers.get(Status.HELD, 0),
+        queued=numbers.get(Status.QUEUED, 0),
+        deferred=numbers.get(Status.DEFERRED, 0),
+        oldest=oldest,
+        past_expiry=sum(int(row.past) for row in rows),
+    )
 
 
 def alive_of(tx: Connection, ids: Collection[UUID]) -> set[UUID]:

@@ -7,10 +7,12 @@ import pytest
 
 from tests.processes import run_mailroom
 
-COMMANDS = {"up", "gateway", "worker", "migrate", "mailbox", "integrations", "messages"}
+COMMANDS = {"up", "gateway", "worker", "migrate", "mailbox", "integrations", "messages", "keys", "clients", "users"}
 OPERATORS = [
     "integrations list", "integrations show", "integrations test", "integrations reset", "integrations disable",
-    "messages list", "messages show", "messages redrive",
+    "integrations create", "integrations set", "integrations delete",
+    "messages list", "messages show", "messages redrive", "keys reseal",
+    "clients add", "clients list", "clients disable", "users add", "users list", "users disable",
 ]  # fmt: skip
 PROCESSES = ["up", "gateway", "worker", "migrate", "mailbox"]
 
@@ -24,7 +26,7 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
     assert set(listed) == COMMANDS, ended.stdout
 
 
-@pytest.mark.parametrize("command", [*PROCESSES, "integrations", "messages", *OPERATORS])
+@pytest.mark.parametrize("command", [*PROCESSES, "integrations", "messages", "keys", *OPERATORS])
 def test_every_command_has_help(tmp_path: Path, command: str) -> None:
     """`--help` of every command explains it and needs no settings."""
     ended = run_mailroom(tmp_path, {"MAILROOM_LISTEN": "nonsense"}, *command.split(), "--help")

@@ -1,6 +1,7 @@
 """What an operator can ask for, on a store that no worker serves."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -8,13 +9,16 @@ from uuid import UUID
 import pytest
 
 from cli.desk import NobodyThere, Refused, ask, open_desk
-from cli.operations import NoAnswerYet, NoWorker, Operator, UnknownMessage, UnknownStatus, perform
+from cli.operations import NoAnswerYet, NoKey, NoWorker, Operator, UnknownMessage, UnknownStatus, perform
 from mailroom.message import new_message_id
 from mailroom.queue.memory import MemoryQueue
-from mailroom.store import integrations
-from mailroom.store.integrations import NewIntegration, UnknownIntegration
+from mailroom.settings import BadSettings
+from mailroom.store import connection_tests, integrations
+from mailroom.store.integrations import NameTaken, NewIntegration, UnknownIntegration
 from mailroom.store.opening import migrate
 from mailroom.store.sqlite import SqliteStore
+from mailroom.vault import Vault
+from tests.processes import run_mailroom
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ async def operator(tmp_path: Path) -> AsyncIterator[Operator]:
         name="main", host="127.0.0.1", port=25, security="none", from_address="a@company.test", max_connections=1
     )
     await store.transaction(integrations.create_absent, new, who="test", now=datetime.now(UTC))
-    yield Operator(store=store, queue=queue, who="cli tester", patience=0.5)
+    yield Operator(store=store, queue=queue, who="cli tester", patience=0.5, vault=Vault(["a key for tests"]))
     await queue.aclose()
     await store.aclose()
 
@@ -54,14 +58,14 @@ async def test_a_slow_server_is_told_apart(operator: Operator) -> None:
     row = (await operator.store.read(integrations.all_rows))[0]
     # The test from its creation is the oldest; conclude it, so that the next one can be taken.
     session = UUID(int=1)
-    first = await operator.store.transaction(integrations.take_test, row.id, session, now=datetime.now(UTC))
+    first = await operator.store.transaction(connection_tests.take_test, row.id, session, now=datetime.now(UTC))
     assert first is not None
     await operator.store.transaction(
-        integrations.conclude_test, first, cause=None, transcript="", ehlo_size=None, who="w", now=datetime.now(UTC)
+        connection_tests.conclude_test, first, cause=None, transcript="", ehlo_size=None, who="w", now=datetime.now(UTC)
     )
     with pytest.raises(NoWorker):
         await perform(operator, "integrations.test", {"name": "main"})
-    taken = await operator.store.transaction(integrations.take_test, row.id, session, now=datetime.now(UTC))
+    taken = await operator.store.transaction(connection_tests.take_test, row.id, session, now=datetime.now(UTC))
     assert taken is not None
 
     from cli.operations import _answered  # noqa: PLC0415 - the step alone can be given a test that was taken
@@ -117,3 +121,84 @@ async def test_a_socket_left_behind_is_replaced(tmp_path: Path, operator: Operat
     (tmp_path / "mailroom.sock").touch()
     async with open_desk(tmp_path, lambda _: operator):
         assert await ask(tmp_path, "messages.list", {"status": None, "integration": None, "limit": 5}, "x") == []
+
+
+NEW = {"host": "smtp.company.test", "from": "Forms <forms@company.test>"}
+
+
+async def test_a_disabled_integration_is_created_and_changed(operator: Operator) -> None:
+    """Without a test to wait for the answer comes at once; what was given is shown, the password never."""
+    asked = {"name": "second", "given": NEW | {"username": "forms"}, "password": "canary", "enabled": False}
+    created = await perform(operator, "integrations.create", asked)
+    change = {"name": "second", "given": {"port": 2525, "mailbox": "a@b.test"}, "password": None, "anonymous": False}
+    await perform(operator, "integrations.set", change | {"why": "moved"})
+    shown = await perform(operator, "integrations.show", {"name": "second"})
+
+    assert (created["passed"], created["reported_state"]) == (None, "INACTIVE")
+    assert (shown["port"], shown["mailbox"], shown["from_name"], shown["username"], shown["has_password"]) == (
+        2525, "a@b.test", "Forms", "forms", True,
+    )  # fmt: skip
+    assert shown["history"][0]["why"] == "moved"
+    assert "canary" not in str(shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "refusal"),
+    [
+        ("main", {}, NameTaken),
+        ("a name", {}, BadSettings),
+        ("second", {"host": "a b"}, BadSettings),
+        ("second", {"port": 70000}, BadSettings),
+        ("second", {"security": "ssl"}, BadSettings),
+        ("second", {"from": "nobody"}, BadSettings),
+        ("second", {"per_second": -1.0}, BadSettings),
+    ],
+)
+async def test_what_cannot_be_created_is_refused(
+    operator: Operator, name: str, given: dict[str, object], refusal: type[Exception]
+) -> None:
+    """What the settings file would not take, and a name that is taken, is refused with the reason."""
+    asked = {"name": name, "given": NEW | given, "password": None, "enabled": True}
+    with pytest.raises(refusal):
+        await perform(operator, "integrations.create", asked)
+
+    assert [one["name"] for one in await perform(operator, "integrations.list", {})] == ["main"]
+
+
+async def test_a_deleted_integration_is_listed_no_more(operator: Operator) -> None:
+    """It is gone from the list, and cannot be shown or deleted again."""
+    deleted = await perform(operator, "integrations.delete", {"name": "main", "why": "moved"})
+
+    assert (deleted["name"], deleted["unfinished"]) == ("main", {})
+    assert await perform(operator, "integrations.list", {}) == []
+    with pytest.raises(UnknownIntegration):
+        await perform(operator, "integrations.delete", {"name": "main", "why": None})
+
+
+async def test_stored_passwords_get_the_new_key(operator: Operator) -> None:
+    """`keys reseal` tells how many it sealed anew, and which no key opens; without a key it says what is missing."""
+    new = NewIntegration(name="second", host="h.test", from_address="a@company.test", username="u",
+                         sealed_password=Vault(["lost"]).seal("x"))  # fmt: skip
+    await operator.store.transaction(integrations.create_absent, new, who="test", now=datetime.now(UTC))
+    done = await perform(operator, "keys.reseal", {})
+
+    assert (done["resealed"], len(done["unreadable"])) == (0, 1)
+    with pytest.raises(NoKey, match="MAILROOM_SECRET_KEY"):
+        await perform(replace(operator, vault=None), "keys.reseal", {})
+
+
+def test_a_password_needs_somebody_to_ask(tmp_path: Path) -> None:
+    """Without a terminal and without a file for the password nothing is done, and the way is told."""
+    words = ["integrations", "create", "main", "--host", "h.test", "--from", "a@b.test", "--username", "u"]
+    empty = tmp_path / "empty"
+    empty.touch()
+    ended = run_mailroom(tmp_path, {}, *words)
+    missing = run_mailroom(tmp_path, {}, *words, "--password-file", "none")
+    nothing = run_mailroom(tmp_path, {}, *words, "--password-file", str(empty))
+    unchanged = run_mailroom(tmp_path, {}, "integrations", "set", "main")
+
+    assert {one.returncode for one in (ended, missing, nothing, unchanged)} == {1}
+    assert "--password-file" in ended.stderr
+    assert "No such file" in missing.stderr
+    assert "empty" in nothing.stderr
+    assert "nothing to change" in unchanged.stderr

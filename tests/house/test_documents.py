@@ -142,6 +142,13 @@ def test_pictures_are_those_of_the_tables() -> None:
     )
 
 
+def test_every_move_of_an_integration_is_explained() -> None:
+    """The architecture shows the table of moves as the code has it: from where to where, by whom, and why."""
+    assert diagrams.integration_moves() in (ROOT / "docs/architecture.md").read_text(), (
+        "docs/architecture.md has another table of moves: paste what `.venv/bin/python -m mailroom.diagrams` prints"
+    )
+
+
 def test_every_code_of_an_error_is_explained() -> None:
     """The API's document lists each code once, in order, and no other."""
     assert [row[0] for row in cells("docs/form-api.md", "code")] == [str(int(code)) for code in Code]

@@ -1,8 +1,12 @@
 """The tables that code, pages and pictures read: complete, and free of contradictions."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from mailroom.integration import CAUSE_OF, IN_PLAIN_WORDS, STATE_MOVES, Cause, ReportedState
+import mailroom.store
+from mailroom.integration import CAUSE_OF, IN_PLAIN_WORDS, STATE_MOVES, Cause, Move, Mover, ReportedState, ways_from
 from mailroom.kinds import KINDS
 from mailroom.message import DEAD_LETTERS, ENDED, MOVES, Kind, Lane, Status
 from mailroom.outcome import ABOUT_THE_MESSAGE
@@ -60,16 +64,44 @@ def test_only_agents_replies_can_wait_for_enforcement() -> None:
     assert [kind for kind in Kind if KINDS[kind].enforcement_can_wait] == [Kind.ACD]
 
 
+def test_every_move_of_an_integration_has_its_rules() -> None:
+    """Each move starts somewhere, is somebody's to make, and says why it is made."""
+    assert set(STATE_MOVES) == set(Move)
+    assert all(rules.sources and rules.by and rules.noted_as and rules.why for rules in STATE_MOVES.values())
+
+
 def test_only_a_test_makes_an_integration_active() -> None:
-    """Every way to ACTIVE leads through ACTIVATING."""
-    assert {state for state in ReportedState if ReportedState.ACTIVE in STATE_MOVES[state]} == {
-        ReportedState.ACTIVATING
-    }
+    """Every way to ACTIVE leads through ACTIVATING, and is a worker's to go."""
+    to_active = [rules for rules in STATE_MOVES.values() if rules.target is ReportedState.ACTIVE]
+
+    assert [(rules.sources, rules.by) for rules in to_active] == [
+        (frozenset({ReportedState.ACTIVATING}), frozenset({Mover.WORKER}))
+    ]
 
 
 def test_an_error_is_sticky() -> None:
-    """ERROR ends by a test or by switching off, never by itself."""
-    assert STATE_MOVES[ReportedState.ERROR] == {ReportedState.ACTIVATING, ReportedState.INACTIVE}
+    """Only a person leads out of ERROR: to a live test, or to being switched off."""
+    ways_out = [rules for rules in STATE_MOVES.values() if ReportedState.ERROR in rules.sources]
+
+    assert {mover for rules in ways_out for mover in rules.by} == {Mover.PERSON}
+    assert ways_from(ReportedState.ERROR) == {
+        ReportedState.ACTIVATING, ReportedState.INACTIVE, ReportedState.DEACTIVATING,
+    }  # fmt: skip
+
+
+def test_nobody_but_a_person_switches_on_or_off() -> None:
+    """What people want changes by people; workers and the sweep tell what is so."""
+    wanted = {ReportedState.ACTIVATING, ReportedState.DEACTIVATING}
+
+    assert all(rules.by == {Mover.PERSON} for rules in STATE_MOVES.values() if rules.target in wanted)
+
+
+def test_one_place_moves_the_state() -> None:
+    """No statement but the one that makes moves, and that which creates an integration, writes the reported state."""
+    writing = re.compile(r"\.values\([^()]*reported_state|SET[^;\"]*reported_state")
+    sources = Path(mailroom.store.__path__[0]).glob("*.py")
+
+    assert {source.name for source in sources if writing.search(source.read_text())} == {"states.py"}
 
 
 def test_every_cause_is_told_in_words() -> None:

@@ -25,7 +25,7 @@ from mailroom.message import Content, Kind, Status, new_message_id
 from mailroom.queue.opening import open_queue
 from mailroom.queue.port import Queue
 from mailroom.serving import serving
-from mailroom.settings import EmailOptions, RetrySettings, Settings
+from mailroom.settings import EmailOptions, RetrySettings, Settings, SmtpSettings
 from mailroom.store import integrations, messages, schema
 from mailroom.store.content import encode_content
 from mailroom.store.integrations import NewIntegration
@@ -70,7 +70,7 @@ class Office:
     @contextlib.asynccontextmanager
     async def gateway(self, **settings: Any) -> AsyncIterator[Gateway]:
         """A gateway of this office, serving while inside; it has a store and a queue of its own."""
-        store, queue = self._store_and_queue()
+        store, queue = self.store_and_queue()
         gateway = Gateway(replace(self.settings, **settings), store, queue, self.attachments, VAULT)
         try:
             async with gateway.running(), serving(gateway.app, "127.0.0.1:0") as address:
@@ -81,18 +81,18 @@ class Office:
                 finally:
                     self.addresses.remove(address)
         finally:
-            await self._let_go(store, queue)
+            await self.let_go(store, queue)
 
     @contextlib.asynccontextmanager
     async def worker(self, **settings: Any) -> AsyncIterator[Worker]:
         """A worker of this office, working while inside; it has a store and a queue of its own."""
-        store, queue = self._store_and_queue()
+        store, queue = self.store_and_queue()
         try:
             worker = Worker(replace(self.settings, **settings), store, queue, self.attachments, VAULT)
             async with worker.running(alone=False):
                 yield worker
         finally:
-            await self._let_go(store, queue)
+            await self.let_go(store, queue)
 
     @contextlib.asynccontextmanager
     async def everything(self, smtp_port: int | None, **settings: Any) -> AsyncIterator[None]:
@@ -103,13 +103,13 @@ class Office:
             await self.active()
             yield
 
-    def _store_and_queue(self) -> tuple[Store, Queue]:
+    def store_and_queue(self) -> tuple[Store, Queue]:
         """Their own where several processes can have them, else the one of this process."""
         if self.shared_queue is not None:
             return self.store, self.shared_queue
         return open_store(self.database_url), open_queue(self.queue_url)
 
-    async def _let_go(self, store: Store, queue: Queue) -> None:
+    async def let_go(self, store: Store, queue: Queue) -> None:
         if queue is not self.shared_queue:
             await queue.aclose()
             await store.aclose()
@@ -249,8 +249,9 @@ async def an_office(folder: Path, database_url: str, queue_url: str, **options: 
     """An office without gateways and workers yet; `options` are those of `[email]`."""
     email = EmailOptions(**{"rate_limit": None, **options})
     settings = Settings(
-        email=email, any_service=True, retry=RetrySettings(first_delay=0.5, longest_delay=2), data_dir=folder
-    )
+        email=email, any_service=True, retry=RetrySettings(first_delay=0.5, longest_delay=2), data_dir=folder,
+        smtp=SmtpSettings(private_relays=("127.0.0.0/8:*",)),
+    )  # fmt: skip
     store = open_store(database_url)
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
@@ -260,12 +261,12 @@ async def an_office(folder: Path, database_url: str, queue_url: str, **options: 
         await store.aclose()
 
 
-def a_row(integration_id: UUID, subject: str = "a row") -> NewMessage:
+def a_row(integration_id: UUID, subject: str = "a row", to: str = MAILBOX) -> NewMessage:
     """A form message ready to be accepted."""
     now = datetime.now(UTC)
-    content = Content(to=MAILBOX, subject=subject, text="Where is my parcel?", reply_to="jane@customer.test")
+    content = Content(to=to, subject=subject, text="Where is my parcel?", reply_to="jane@customer.test")
     return NewMessage(
-        id=new_message_id(), kind=Kind.FORM, integration_id=integration_id, service="support", recipient=MAILBOX,
+        id=new_message_id(), kind=Kind.FORM, integration_id=integration_id, service="support", recipient=to,
         sender="jane@customer.test", subject=subject, accepted_at=now, expires_at=now + KINDS[Kind.FORM].expires_after,
         body=encode_content(content),
     )  # fmt: skip

@@ -15,7 +15,10 @@ from tests.smtp_server import Stall, scripted_smtp
 @contextlib.asynccontextmanager
 async def worker_process(office: Office) -> AsyncIterator[asyncio.subprocess.Process]:
     """A worker of this office as a process of its own; killed on leaving if it still runs."""
+    config = office.folder / "worker.toml"
+    config.write_text('[smtp]\nprivate_relays = ["127.0.0.0/8:*"]\n')
     environment = {
+        "MAILROOM_CONFIG": str(config),
         "MAILROOM_DATABASE_URL": office.database_url,
         "MAILROOM_QUEUE_URL": office.queue_url,
         "MAILROOM_SECRET_KEY": "a key for tests",

@@ -57,6 +57,20 @@ def test_an_overlooked_error_is_warned_about(cause: Cause) -> None:
             "the integration is being tested and not active yet",
         ),
         (IntendedState.ENABLED, ReportedState.INACTIVE, None, "the integration is inactive"),
+        (
+            IntendedState.DISABLED,
+            ReportedState.DEACTIVATING,
+            None,
+            "the integration is being disabled: only what is already on its way is finished",
+        ),
+        (
+            IntendedState.ENABLED,
+            ReportedState.DEACTIVATING,
+            None,
+            "the integration is being disabled: only what is already on its way is finished",
+        ),
+        (IntendedState.DELETED, ReportedState.DEACTIVATING, None, "the integration was deleted"),
+        (IntendedState.DELETED, ReportedState.INACTIVE, None, "the integration was deleted"),
         (IntendedState.ENABLED, ReportedState.ERROR, None, "the integration is in error: cause unknown"),
         (
             IntendedState.ENABLED,

@@ -113,6 +113,8 @@ def test_an_integration_is_read_whole(load: Load, tmp_path: Path) -> None:
         from = "Our forms <forms@company.com>"
         mailbox = "support@company.com"
         max_connections = 4
+        per_second = 2
+        per_day = 500
     """)
 
     assert settings.integrations["main"] == IntegrationSettings(
@@ -125,6 +127,8 @@ def test_an_integration_is_read_whole(load: Load, tmp_path: Path) -> None:
         from_name="Our forms",
         mailbox="support@company.com",
         max_connections=4,
+        per_second=2.0,
+        per_day=500,
     )
 
 
@@ -237,6 +241,10 @@ def test_the_database_follows_the_data_folder(load: Load) -> None:
         (f"{MAIN}security = 'ssl'", "[integrations.main] security: 'ssl' is unknown"),
         (f"{MAIN}password = 'x'", "[integrations.main] username: is missing beside a password"),
         (f"{MAIN}username = 'x'", "[integrations.main] password: is missing beside a username"),
+        (f"{MAIN}per_second = 0", "[integrations.main] per_second: 0 is no number of messages a second"),
+        (f"{MAIN}per_day = 0.5", "[integrations.main] per_day: 0.5 is not possible here"),
+        ("[smtp]\nprivate_relays = ['10.0.0.1/8']", "[smtp] private_relays: '10.0.0.1/8' is no relay"),
+        ("[smtp]\nprivate_relays = ['relay:0']", "[smtp] private_relays: 'relay:0' is no relay"),
         (f"{MAIN}max_connections = 0", "[integrations.main] max_connections: 0 is not possible here"),
         ("[integrations.a]\nhost = ''\nfrom = 'a@b.c'", "[integrations.a] host: is empty"),
         ("[integrations.a]\nhost = 'a:25/x'\nfrom = 'a@b.c'", "[integrations.a] host: 'a:25/x' is no host name"),

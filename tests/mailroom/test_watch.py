@@ -11,7 +11,7 @@ import pytest
 
 from mailroom.integration import Account, Cause, IntendedState, ReportedState, Security
 from mailroom.message import Lane
-from mailroom.store import integrations
+from mailroom.store import connection_tests, integrations
 from mailroom.store.sqlite import SqliteStore
 from mailroom.vault import Vault
 from mailroom.watch import FRESH_SECONDS, IntegrationWatch
@@ -96,10 +96,16 @@ async def test_a_snapshot_shows_what_changed(store: SqliteStore, watch: Integrat
     await watch.refresh()
     assert watch.lanes == frozenset()
     await store.statement(integrations.mark_lane, integration_id, Lane.AGENT)
-    test = await store.transaction(integrations.take_test, integration_id, uuid4(), now=NOW)
+    test = await store.transaction(connection_tests.take_test, integration_id, uuid4(), now=NOW)
     assert test is not None
     await store.transaction(
-        integrations.conclude_test, test, cause=Cause.TIMED_OUT, transcript="", ehlo_size=None, who="worker", now=NOW
+        connection_tests.conclude_test,
+        test,
+        cause=Cause.TIMED_OUT,
+        transcript="",
+        ehlo_size=None,
+        who="worker",
+        now=NOW,
     )
     await watch.refresh()
 

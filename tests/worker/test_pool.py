@@ -232,6 +232,42 @@ async def test_a_server_that_does_not_say_goodbye_is_not_waited_for(server: Scri
     assert isinstance(outcome, Sent)
 
 
+async def test_whatever_is_open_is_counted(pool: Pool, server: ScriptedSmtp) -> None:
+    """Connections in use, idle and taking leave are there for the server, and so they are for us."""
+    first, second = await acquired(pool, an_integration(server)), await acquired(pool, an_integration(server))
+    pool.release(first)
+    both = pool.count(UUID(int=1))
+    pool.trim(UUID(int=1), 1)
+    leaving = pool.count(UUID(int=1))
+    pool.discard(second)
+
+    assert (both, leaving, pool.count(UUID(int=1)), pool.count(UUID(int=2))) == (2, 2, 1, 0)
+
+
+async def test_a_pool_gives_up_what_is_idle_first(pool: Pool, server: ScriptedSmtp) -> None:
+    """Told to have fewer, it lets idle connections go, the oldest first, and none that is in use."""
+    integration = an_integration(server)
+    one, two, three = [await acquired(pool, integration) for _ in range(3)]
+    pool.release(one)
+    pool.release(two)
+    pool.trim(integration.id, 2)
+    again = await acquired(pool, integration)
+    pool.trim(integration.id, 0)
+
+    assert again is two
+    assert not three.broken
+
+
+async def test_a_new_connection_waits_for_one_that_takes_leave(server: ScriptedSmtp, clock: Clock) -> None:
+    """Where no more connections are allowed, the one that is just saying goodbye is gone before the next one opens."""
+    pool = Pool("worker.test", TIMEOUTS, clock=clock, most=lambda _: 1)
+    for _ in range(101):
+        await send_one(pool, an_integration(server))
+    await pool.aclose()
+
+    assert (server.connections, server.most_at_once) == (2, 1)
+
+
 async def test_what_was_taken_away_can_be_given_back(pool: Pool, server: ScriptedSmtp) -> None:
     """Who still sends while the pool closes loses the connection, and giving it back then is no mistake."""
     connection = await acquired(pool, an_integration(server))

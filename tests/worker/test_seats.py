@@ -45,3 +45,42 @@ def test_a_seat_given_back_is_taken_by_whoever_waits() -> None:
 def test_the_fewest_tickets_that_cover_twice_the_seats(seats: int, ids_per_ticket: float, tickets: int) -> None:
     """A worker holds just enough tickets to keep its seats busy, so that others find work too."""
     assert tickets_to_hold(seats, ids_per_ticket) == tickets
+
+
+def test_a_worker_may_keep_all_its_seats_for_agents_or_none() -> None:
+    """How many seats are kept is decided for all workers together: one may have only such, another none."""
+    seats: Seats[str] = Seats(1, kept=1)
+    seats.wait(Lane.FORM, "form")
+    seats.wait(Lane.AGENT, "agent")
+    only_agents = [seats.next(), seats.next()]
+    seats.leave()
+    after_agents = seats.next()
+    seats.kept = 0
+
+    assert only_agents == ["agent", None]
+    assert after_agents is None
+    assert seats.next() == "form"
+
+
+def test_nobody_sits_down_without_a_permit() -> None:
+    """A free seat stays free while the limits allow no message; who waits keeps its place, and no permit is asked in vain."""
+    permits = [False, True]
+    seats: Seats[str] = Seats(4, permitted=lambda: permits.pop(0))
+    nobody = seats.next()
+    seats.wait(Lane.FORM, "form")
+
+    assert (nobody, seats.next(), seats.next()) == (None, None, "form")
+    assert permits == []
+
+
+def test_seats_given_back_while_taken_are_none() -> None:
+    """A worker whose part shrinks below what is taken seats nobody until enough have left; its peak is remembered."""
+    seats: Seats[str] = Seats(3, kept=0)
+    for name in "abcd":
+        seats.wait(Lane.FORM, name)
+    seated = [seats.next() for _ in range(3)]
+    seats.total = 1
+    seats.leave()
+
+    assert seated == ["a", "b", "c"]
+    assert (seats.free, seats.next(), seats.peak) == (-1, None, 4)

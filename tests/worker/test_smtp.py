@@ -2,12 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
+from mailroom.destinations import NOT_ALLOWED, Destinations, destinations
 from mailroom.integration import Account, Security
 from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Sent, Uncertain
 from tests.services import Sink
@@ -576,3 +577,45 @@ async def test_a_server_that_lets_in_and_says_no_more_fails_the_test(server: Scr
 async def test_an_accounts_own_text_has_no_password() -> None:
     """What a log may show of an account is not its password."""
     assert "secret" not in repr(Account(host="h", port=1, security=Security.TLS, username="u", password="secret"))
+
+
+# --- Where it may connect to -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1"])
+async def test_a_server_of_the_inside_is_not_connected_to(server: ScriptedSmtp, host: str) -> None:
+    """However an administrator writes an address of the inside, nothing is said to it, and the answer tells nothing."""
+    account = replace(server.account(), host=host)
+    outcome = await open_connection(account, "worker.test", PATIENT, destinations=destinations((), ()))
+
+    assert isinstance(outcome, Deferred)
+    assert (outcome.reply.command, outcome.blame, outcome.reply.text) == ("connect", Blame.CONNECTION, NOT_ALLOWED)
+    assert server.connections == 0
+
+
+async def test_what_is_looked_at_is_what_is_connected_to(server: ScriptedSmtp) -> None:
+    """The name is resolved once: the address that was allowed is the one of the socket."""
+    seen: list[str] = []
+
+    class Looking(Destinations):
+        def allow(self, host: str, port: int, addresses: Sequence[str]) -> bool:
+            seen.extend(addresses)
+            return True
+
+    connection = await open_connection(server.account(), "worker.test", PATIENT, destinations=Looking())
+    assert isinstance(connection, Connection)
+    peer = connection._client.get_transport_info("peername")
+    await connection.quit()
+
+    assert peer[0] in seen
+
+
+async def test_an_allowed_relay_is_connected_to(server: ScriptedSmtp) -> None:
+    """What the operator allows works, TLS and all that follows included."""
+    allowed = destinations(["127.0.0.0/8:*", "localhost:*"], ())
+    connection = await open_connection(
+        server.account(), "worker.test", PATIENT, trust=server.trust, destinations=allowed
+    )
+
+    assert isinstance(connection, Connection)
+    await connection.quit()

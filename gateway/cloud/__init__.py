@@ -1,0 +1,1 @@
+"""The platform API: integrations, credentials and domains for programs, as JSON."""

@@ -1,0 +1,44 @@
+"""Roles: what a client of the platform API, or a person, may do. One table; the names of permissions are the vendor's."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Role(StrEnum):
+    """What somebody is here for."""
+
+    ADMIN = "admin"
+    AGENT = "agent"
+    SENDER = "sender"
+    VIEWER = "viewer"
+
+
+class Permission(StrEnum):
+    """What an endpoint can ask of its caller."""
+
+    INTEGRATION_VIEW = "integrations:integration:view"
+    INTEGRATION_ADD = "integrations:integration:add"
+    INTEGRATION_EDIT = "integrations:integration:edit"
+    INTEGRATION_DELETE = "integrations:integration:delete"
+    ROUTING_VIEW = "routing:email:view"
+    ROUTING_MANAGE = "routing:email:manage"
+    CONVERSATION_CREATE = "conversation:email:create"
+    CONVERSATION_SEND = "conversation:email:send"
+    AGENTLESS_SEND = "conversation:agentlessEmail:send"
+
+
+#: Somebody without a role here may do nothing; who answers customers, or only notifies, does not see the accounts.
+PERMISSIONS_OF: Mapping[Role, frozenset[Permission]] = MappingProxyType(
+    {
+        Role.ADMIN: frozenset(Permission),
+        Role.AGENT: frozenset({Permission.CONVERSATION_CREATE, Permission.CONVERSATION_SEND}),
+        Role.SENDER: frozenset({Permission.AGENTLESS_SEND}),
+        Role.VIEWER: frozenset({Permission.INTEGRATION_VIEW, Permission.ROUTING_VIEW}),
+    }
+)
+
+
+def may(role: Role, permission: Permission) -> bool:
+    """Whether a role has a permission."""
+    return permission in PERMISSIONS_OF[role]

@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from cli import printing
 from cli.commands import Complained, asked
-from cli.printing import moment
+from cli.printing import duration, moment
 
 Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON, for programs.")]
 Name = Annotated[str, Parameter(help="The integration's name, as `mailroom integrations list` shows it.")]
@@ -61,8 +61,9 @@ def show_integration(name: Name, /, *, json: Json = False) -> int:
     if json:
         printing.as_json(found)
         return 0
-    transcript, history = found.pop("transcript"), found.pop("history")
+    transcript, history, released = (found.pop(part) for part in ("transcript", "history", "a_reset_releases"))
     printing.fields(found | {"since": moment(found["since"])})
+    printing.section("Waiting", _released(released))
     printing.section("Last conversation that decided its state", transcript)
     printing.section("History, newest first", [_entry(entry) for entry in history])
     return 0
@@ -167,9 +168,45 @@ def try_integration(
     return _tested("integrations.test", json=json, name=name, to=to)
 
 
-def reset_integration(name: Name, /, *, why: Why = None, json: Json = False) -> int:
+def reset_integration(
+    name: Name,
+    /,
+    *,
+    why: Why = None,
+    preview: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Only tell what it would send; change nothing.")
+    ] = False,
+    json: Json = False,
+) -> int:
     """Bring an integration back to ACTIVE by way of a live test; the only way out of ERROR and DISABLED."""
+    if preview:
+        return _preview(name, json=json)
     return _tested("integrations.reset", json=json, name=name, why=why)
+
+
+def _preview(name: str, *, json: bool) -> int:
+    try:
+        found = asked("integrations.preview", name=name)
+    except Complained as told:
+        return told.code
+    if json:
+        printing.as_json(found)
+    else:
+        printing.lines([f"{name} is {found['intended_state']} and {found['reported_state']}.", *_released(found)])
+    return 0
+
+
+def _released(found: dict[str, Any]) -> list[str]:
+    """What a reset would set going, in sentences."""
+    waiting = found["held"] + found["queued"] + found["deferred"]
+    if not waiting:
+        return ["Nothing waits to be sent through it."]
+    counted = f"{found['held']} held, {found['queued']} queued, {found['deferred']} deferred"
+    told = [f"{waiting} wait ({counted}), the oldest since {moment(found['oldest'])}."]
+    told.append(f"After a reset {waiting - found['past_expiry']} go out, in about {duration(found['drain_seconds'])}.")
+    if found["past_expiry"]:
+        told.append(f"{found['past_expiry']} are past their time and expire instead.")
+    return told
 
 
 def disable_integration(name: Name, /, *, why: Why = None, json: Json = False) -> int:

@@ -12,13 +12,14 @@ from uuid import UUID
 import msgspec
 
 from cli import people_operations
+from mailroom import pace
 from mailroom.integration import IN_PLAIN_WORDS, Cause, IntendedState, ReportedState
 from mailroom.kinds import KINDS
 from mailroom.message import DEAD_LETTERS, Status
 from mailroom.queue.port import Queue
 from mailroom.queue.ticket import Address
 from mailroom.settings_file import integration_fields
-from mailroom.store import accounts, connection_tests, credentials, integrations, messages, sweeping
+from mailroom.store import accounts, allowances, connection_tests, credentials, integrations, messages, sweeping
 from mailroom.store.accounts import Anonymous, Login
 from mailroom.store.connection_tests import ConnectionTest, Letter
 from mailroom.store.integrations import NewIntegration
@@ -91,6 +92,7 @@ async def show_integration(operator: Operator, name: str) -> dict[str, Any]:
         "generation": row.generation,
         "failures": row.failures,
         "unfinished": {status: count for (integration, status), count in counts.items() if integration == row.id},
+        "a_reset_releases": await _impact(operator, row),
         "transcript": _lines(row.transcript),
         "history": [
             {"at": entry.at, "who": entry.who, "action": entry.action, "from": entry.before, "to": entry.after,
@@ -166,6 +168,29 @@ async def reset_integration(operator: Operator, name: str, why: str | None) -> d
     return await _tested(operator, name, test)
 
 
+async def preview_reset(operator: Operator, name: str) -> dict[str, Any]:
+    """What a reset that ends in ACTIVE would set going; nothing is changed."""
+    row = await _row(operator, name)
+    return _integration(row) | await _impact(operator, row)
+
+
+async def _impact(operator: Operator, row: Any) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    found = await operator.store.read(sweeping.impact, row.id, now=now)
+    used = await operator.store.read(allowances.used_today, row.id, now=now)
+    seconds = pace.drain_seconds(
+        found.to_send, pace.released(row, now), now, connections=row.max_connections, used_today=used
+    )
+    return {
+        "held": found.held,
+        "queued": found.queued,
+        "deferred": found.deferred,
+        "oldest": found.oldest,
+        "past_expiry": found.past_expiry,
+        "drain_seconds": round(seconds),
+    }
+
+
 async def disable_integration(operator: Operator, name: str, why: str | None) -> dict[str, Any]:
     """Send nothing through it any more until it is reset."""
     await operator.store.transaction(integrations.disable, name, who=operator.who, why=why, now=datetime.now(UTC))
@@ -230,6 +255,7 @@ OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
         "integrations.set": change_integration,
         "integrations.test": try_integration,
         "integrations.reset": reset_integration,
+        "integrations.preview": preview_reset,
         "integrations.disable": disable_integration,
         "integrations.delete": delete_integration,
         "keys.reseal": reseal_keys,
@@ -241,7 +267,13 @@ OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
 )
 
 #: Those that change nothing and need nobody: they can be asked of a database that no process has open.
-LOOKS = people_operations.LOOKS | {"integrations.list", "integrations.show", "messages.list", "messages.show"}
+LOOKS = people_operations.LOOKS | {
+    "integrations.list",
+    "integrations.show",
+    "integrations.preview",
+    "messages.list",
+    "messages.show",
+}
 
 #: Those that store passwords: whoever does them must know the key.
 SEALS = frozenset({"integrations.create", "integrations.set", "keys.reseal"})

@@ -70,6 +70,14 @@ def moment(iso: str | None) -> str | None:
     return f"{iso[:19].replace('T', ' ')} UTC" if iso else None
 
 
+def duration(seconds: float) -> str:
+    """About how long, in the one unit that people would use."""
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{round(seconds / length)} {unit}"
+    return f"{max(1, round(seconds))} s"
+
+
 def plain(text: str) -> str:
     """The text without what a terminal would act on; lone surrogates would not even encode."""
     return CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text).encode("utf-8", "backslashreplace").decode()

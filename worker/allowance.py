@@ -10,7 +10,7 @@ from uuid import UUID
 
 from mailroom.integration import Integration
 from mailroom.logs import get_logger
-from mailroom.outcome import Blame, Deferred, Outcome, Rejected, Sent
+from mailroom.outcome import Blame, Deferred, Outcome, Rejected, Reply, Sent
 from mailroom.pace import (
     LOWERED_AT_MOST_EVERY,
     SLICE_SECONDS,
@@ -35,6 +35,9 @@ TIMER_SECONDS = 0.001
 
 #: What was sent in so many seconds tells how fast we are.
 TEMPO_SECONDS = 5
+
+#: Codes that mean all our mail whatever they answer: goodbye, and the one that providers use for a sending rate.
+_ABOUT_THE_ACCOUNT = frozenset({421, 454})
 
 #: A message that ends like this says nothing about its integration.
 _FOR_ITS_OWN_SAKE = frozenset({Blame.RECIPIENT, Blame.MESSAGE, Blame.US})
@@ -180,7 +183,7 @@ class Allowance:
         """
         self._count(integration.id)
         match outcome:
-            case Deferred(blame=Blame.THROTTLE):
+            case Deferred(reply, Blame.THROTTLE) if asks_the_account_to_wait(reply):
                 return await self._slow_down(integration, part)
             case Sent() if awaits_proof(integration):
                 return await self._store.transaction(allowances.proven, integration.id, integration.generation)
@@ -232,3 +235,8 @@ def _key(integration: Integration) -> tuple[Any, ...]:
 
 def _unused(hand: _Hand) -> Unused | None:
     return Unused(hand.day, hand.left) if hand.left else None
+
+
+def asks_the_account_to_wait(reply: Reply) -> bool:
+    """Whether a throttling reply is about all our mail; to RCPT it mostly means one mailbox, or a greylist."""
+    return reply.command != "RCPT" or reply.code in _ABOUT_THE_ACCOUNT

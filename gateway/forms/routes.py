@@ -135,6 +135,9 @@ class Forms:
         if integration is None or not self._counter.watch.is_fresh:
             # Nobody knows at the moment whether it could be sent.
             raise Refusal(200, answers.again_later())
+        if not integration.from_address:
+            log.error("form refused: its integration has no sender address", integration=integration.name)
+            raise Refusal(200, answers.again_later())
         too_big = too_big_for(integration.ehlo_size, submission)
         if too_big is not None:
             raise Refusal(400, answers.refused([too_big]))

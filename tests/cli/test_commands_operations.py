@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -10,14 +10,15 @@ import pytest
 
 from cli.desk import NobodyThere, Refused, ask, open_desk
 from cli.operations import NoAnswerYet, NoKey, NoWorker, Operator, UnknownMessage, UnknownStatus, perform
-from mailroom.message import new_message_id
+from mailroom.message import Status, new_message_id
 from mailroom.queue.memory import MemoryQueue
 from mailroom.settings import BadSettings
-from mailroom.store import connection_tests, integrations
+from mailroom.store import connection_tests, integrations, messages
 from mailroom.store.integrations import NameTaken, NewIntegration, UnknownIntegration
 from mailroom.store.opening import migrate
 from mailroom.store.sqlite import SqliteStore
 from mailroom.vault import Vault
+from tests.builders import a_message
 from tests.processes import run_mailroom
 
 
@@ -202,3 +203,21 @@ def test_a_password_needs_somebody_to_ask(tmp_path: Path) -> None:
     assert "No such file" in missing.stderr
     assert "empty" in nothing.stderr
     assert "nothing to change" in unchanged.stderr
+
+
+async def test_a_reset_is_previewed(operator: Operator) -> None:
+    """What waits, since when, what is past its time and how long the rest takes is told before anything is released."""
+    [row] = await operator.store.read(integrations.all_rows)
+    now = datetime.now(UTC)
+    late = a_message(row.id, id=UUID(int=7), accepted_at=now - timedelta(days=6), expires_at=now - timedelta(days=1))
+    held = [a_message(row.id, accepted_at=now, status=Status.HELD) for _ in range(30)]
+    await operator.store.statement(messages.accept, [late, *held])
+    told = await perform(operator, "integrations.preview", {"name": "main"})
+
+    assert (told["held"], told["queued"], told["deferred"], told["past_expiry"]) == (30, 1, 0, 1)
+    assert told["oldest"].startswith(late.accepted_at.date().isoformat())
+    # One message, then two a second, four, eight: thirty take somewhat longer than ten seconds.
+    assert 5 <= told["drain_seconds"] <= 30
+    shown = await perform(operator, "integrations.show", {"name": "main"})
+    assert shown["a_reset_releases"]["held"] == 30
+    assert (await operator.store.read(integrations.all_rows))[0].generation == row.generation

@@ -27,6 +27,7 @@ EXPECTED = (
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/form-api.md",
+    "docs/platform-api.md",
     "docs/operating.md",
 )
 SOURCES = ("mailroom", "gateway", "worker", "cli", "tests", "benchmarks", "deploy", "docs")

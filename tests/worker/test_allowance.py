@@ -20,7 +20,7 @@ from mailroom.store.sqlite import SqliteStore
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
 from tests.builders import created, migrated
-from worker.allowance import Allowance
+from worker.allowance import Allowance, asks_the_account_to_wait
 
 SENT = Sent(Reply("dot", 250, "2.0.0 taken"))
 THROTTLED = Deferred(Reply("MAIL", 421, "4.7.0 slow down"), Blame.THROTTLE)
@@ -285,3 +285,15 @@ async def test_the_first_message_after_a_release_tells_how_to_go_on(
     assert isinstance(following, Granted) == next_may_go
     assert isinstance(following, Granted | NotNow)
     assert ((await changed(store, integration.id)).proven_at is not None) == news
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "everybody"),
+    [
+        ("connect", 421, True), ("AUTH", 454, True), ("MAIL", 451, True), ("dot", 452, True), ("RCPT", 421, True),
+        ("RCPT", 454, True), ("RCPT", 450, False), ("RCPT", 451, False),
+    ],
+)  # fmt: skip
+def test_a_greylist_is_about_one_mailbox(command: str, code: int, everybody: bool) -> None:  # noqa: FBT001 - parametrized
+    """What is said to RCPT is about that mailbox, but for a goodbye and a sending rate; all else is about the account."""
+    assert asks_the_account_to_wait(Reply(command, code, "4.7.1 later")) is everybody

@@ -58,9 +58,10 @@ def move(tx: Connection, /, integration_id: UUID, made: Made, **values: Any) -> 
         return False
     if made.transcript is not None:
         values["transcript"] = made.transcript
-    # Every reset raises the generation: what is ACTIVE for the first time has nothing to be released slowly.
-    if rules.target is ReportedState.ACTIVE and row.generation > 1:
-        values |= {"released_at": made.at, "proven_at": None}
+    # Every reset raises the generation: what is ACTIVE for the first time has nothing to be released slowly. In any other
+    # state nothing is released, and agents' mail that fails there must not wait for the slow start to come round.
+    released = rules.target is ReportedState.ACTIVE and row.generation > 1
+    values |= {"released_at": made.at if released else None, "proven_at": None}
     tx.execute(
         sa.update(integrations)
         .where(integrations.c.id == integration_id)

@@ -217,6 +217,18 @@ async def test_active_again_it_starts_anew(store: Store, integration_id: UUID) -
 # --- live tests -------------------------------------------------------------------------------------------------------
 
 
+async def test_a_slow_start_ends_with_its_state(store: Store, integration_id: UUID) -> None:
+    """An integration that leaves ACTIVE before its first message has passed limits nobody any more."""
+    await worker_tests(store, integration_id)
+    await DEEDS["enable"](store, integration_id)
+    await worker_tests(store, integration_id)
+    assert (await row_of(store, integration_id)).released_at == LATER
+    await failed(store, integration_id)
+
+    row = await row_of(store, integration_id)
+    assert (row.reported_state, row.released_at, row.proven_at) == (ReportedState.ERROR, None, None)
+
+
 async def test_two_workers_never_test_at_once(store: Store, integration_id: UUID) -> None:
     """A reset while a test runs waits for its end; what was overtaken decides nothing and says so."""
     first = await store.transaction(connection_tests.take_test, integration_id, uuid4(), now=NOW)

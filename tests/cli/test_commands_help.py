@@ -28,18 +28,13 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [*PROCESSES, "integrations", "messages", "keys", *OPERATORS])
 def test_every_command_has_help(tmp_path: Path, command: str) -> None:
-    """`--help` of every command explains it and needs no settings."""
+    """`--help` of every command explains it and needs no settings; every operator's command can print JSON."""
     ended = run_mailroom(tmp_path, {"MAILROOM_LISTEN": "nonsense"}, *command.split(), "--help")
 
     assert ended.returncode == 0
     assert f"mailroom {command}" in ended.stdout
     assert ended.stderr == ""
-
-
-@pytest.mark.parametrize("command", OPERATORS)
-def test_every_operators_command_speaks_json(tmp_path: Path, command: str) -> None:
-    """Every operator's command has `--json`."""
-    assert "--json" in run_mailroom(tmp_path, {}, *command.split(), "--help").stdout
+    assert command not in OPERATORS or "--json" in ended.stdout
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,14 @@ class Tried:
     ehlo_size: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who is named to the server: bounces go to the sender, the mail to the recipient."""
+
+    sender: str
+    recipient: str
+
+
 async def deliver(message: Claimed, desk: Desk, leave_seat: Callable[[], None]) -> tuple[Settlement, Tried]:
     """Try the message once and decide what becomes of it; the caller records that."""
     started_at = datetime.now(UTC)
@@ -123,7 +131,8 @@ async def attempt(message: Claimed, desk: Desk) -> Tried:
     connection = await connection_to(integration, desk, deadline)
     if isinstance(connection, Deferred):
         return Tried(connection, integration)
-    return await transact(message, content.to, wire, connection, integration, desk, deadline)
+    envelope = Envelope(integration.from_address or content.from_address or "", content.to)
+    return await transact(message, envelope, wire, connection, integration, desk, deadline)
 
 
 def refused(message: Claimed, integration: Integration | None, desk: Desk) -> Held | Deferred | None:
@@ -189,7 +198,7 @@ async def connection_to(integration: Integration, desk: Desk, deadline: float) -
 
 async def transact(
     message: Claimed,
-    recipient: str,
+    envelope: Envelope,
     wire: bytes,
     connection: Connection,
     integration: Integration,
@@ -201,8 +210,8 @@ async def transact(
     timer = asyncio.get_running_loop().call_at(deadline, connection.give_up)
     try:
         outcome = await connection.send(
-            integration.from_address,
-            recipient,
+            envelope.sender,
+            envelope.recipient,
             wire,
             before_dot=lambda: desk.session.holds(message.session),
             before_mail=lambda: refused(message, desk.watch.get(message.integration_id), desk),

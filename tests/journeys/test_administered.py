@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,12 +11,14 @@ import pytest
 
 from cli.operations import Operator, perform
 from mailroom.integration import Cause, IntendedState, ReportedState
-from mailroom.message import Status
+from mailroom.message import Content, Lane, Status
 from mailroom.queue.opening import open_queue
+from mailroom.queue.ticket import Address, Ticket
 from mailroom.settings import SmtpSettings
-from mailroom.store import connection_tests, integrations
+from mailroom.store import connection_tests, integrations, messages
 from mailroom.store.connection_tests import ConnectionTest, Letter
-from tests.journeys.office import VAULT, Office
+from mailroom.store.content import encode_content
+from tests.journeys.office import MAILBOX, VAULT, Office, a_row
 from tests.services import free_port
 from tests.smtp_server import Say, scripted_smtp
 
@@ -174,3 +177,22 @@ async def test_an_integration_is_created_at_the_command_line(office: Office, pas
     assert "right" not in str(shown)
     assert deleted["deleted"]
     assert left == []
+
+
+async def test_without_a_sender_of_its_own_mail_leaves_as_its_author(office: Office) -> None:
+    """An integration that has no sender address sends under the mail's own; the server is never named an empty one."""
+    async with scripted_smtp() as smtp, office.worker():
+        await office.add_integration(smtp.port)
+        await office.active()
+        await office.reconfigure(from_address="")
+        integration = await office.integration()
+        content = Content(to=MAILBOX, subject="A reply", text="Tomorrow.", from_address="jane@company.test")
+        row = replace(a_row(integration.id), body=encode_content(content))
+        await office.store.statement(messages.accept, [row])
+        queue = open_queue(office.queue_url)
+        await queue.publish(Address(Lane.FORM, integration.id), Ticket((row.id,), datetime.now(UTC)))
+        await queue.aclose()
+        await office.store.statement(integrations.mark_lane, integration.id, Lane.FORM)
+        await office.becomes(row.id, Status.SENT)
+
+    assert [received.mail_from for received in smtp.inbox] == ["jane@company.test"]

@@ -33,6 +33,9 @@ AGAIN_SECONDS = 1.0
 #: Timers of the event loop may ring so much before their time.
 TIMER_SECONDS = 0.001
 
+#: Whoever has had the one permit of an unproven release for so many seconds, and nothing to use it for, hands it on.
+UNUSED_SECONDS = 1.0
+
 #: What was sent in so many seconds tells how fast we are.
 TEMPO_SECONDS = 5
 
@@ -55,6 +58,8 @@ class _Hand:
     day: str = ""
     #: Limits that were found to limit nothing any more.
     over: tuple[Any, ...] | None = None
+    #: Whether the slice is the one message that is to prove a release.
+    proof: bool = False
     asking: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
 
@@ -75,6 +80,7 @@ class Allowance:
         self._hands: dict[UUID, _Hand] = {}
         self._tempos: dict[UUID, deque[float]] = {}
         self._slowed_at: dict[UUID, float] = {}
+        self._handing_on: set[asyncio.Task[None]] = set()
         self._closed = False
         #: How many slices were asked for since the start.
         self.asked = 0
@@ -101,21 +107,20 @@ class Allowance:
         hand = self._hands.get(integration_id)
         if hand is not None and hand.left < hand.number:
             hand.left += 1
+            if hand.proof:
+                self._use_or_hand_on(integration_id, hand)
 
     async def aclose(self) -> None:
         """Ask for nothing more, and give back what a day allowed and nobody used. Raises nothing."""
         self._closed = True
         asking = [hand.asking for hand in self._hands.values() if hand.asking is not None]
-        if asking:
-            await asyncio.wait(asking)
+        if asking or self._handing_on:
+            await asyncio.wait([*asking, *self._handing_on])
         for integration_id, hand in self._hands.items():
             if hand.timer is not None:
                 hand.timer.cancel()
             if (unused := _unused(hand)) is not None:
-                try:
-                    await self._store.transaction(allowances.give_back, integration_id, unused)
-                except (StoreUnavailable, CommitUnknown, BadRow) as error:
-                    log.warning("unused allowance not given back", integration_id=str(integration_id), error=str(error))
+                await self._give_back(integration_id, unused, proof=hand.proof)
 
     # --- slices -------------------------------------------------------------------------------------------------------
 
@@ -124,7 +129,8 @@ class Allowance:
         if hand is None:
             hand = self._hands[integration.id] = _Hand(integration.generation)
         elif hand.generation != integration.generation:
-            # What was allowed before a reset is not allowed after it.
+            # What was allowed before a reset is not allowed after it; what came with it may be what is to prove it.
+            self._hand_on(integration.id, _unused(hand))
             hand.generation, hand.left, hand.number, hand.over = integration.generation, 0, 0, None
         return hand
 
@@ -151,6 +157,8 @@ class Allowance:
         if hand.generation == integration.generation:
             self._receive(integration, hand, taken)
         else:
+            if isinstance(taken, Granted):
+                self._hand_on(integration.id, Unused(taken.day, taken.number))
             self._again_in(0.0, integration.id, hand)
 
     def _receive(self, integration: Integration, hand: _Hand, taken: Slice) -> None:
@@ -159,6 +167,9 @@ class Allowance:
                 hand.number = hand.left = number
                 hand.begins, hand.day = self._clock() + wait, day
                 hand.ends = hand.begins + lasts
+                hand.proof = awaits_proof(integration)
+                if hand.proof:
+                    self._use_or_hand_on(integration.id, hand)
                 self._again_in(wait, integration.id, hand)
             case NotNow(again):
                 self._again_in(again, integration.id, hand)
@@ -173,6 +184,33 @@ class Allowance:
 
         if not self._closed and hand.timer is None:
             hand.timer = asyncio.get_running_loop().call_later(seconds, ring)
+
+    def _use_or_hand_on(self, integration_id: UUID, hand: _Hand) -> None:
+        """Have somebody use this permit soon, here or elsewhere: nothing else can go until a message has passed."""
+        generation = hand.generation
+
+        def look() -> None:
+            if hand.left and hand.proof and hand.generation == generation:
+                unused, hand.left, hand.number = _unused(hand), 0, 0
+                self._hand_on(integration_id, unused)
+
+        asyncio.get_running_loop().call_later(UNUSED_SECONDS, look)
+
+    def _hand_on(self, integration_id: UUID, unused: Unused | None) -> None:
+        """Have a permit given back that may be the only one until a message has passed."""
+        if unused is not None and not self._closed:
+            task = asyncio.get_running_loop().create_task(self._give_back(integration_id, unused, proof=True))
+            self._handing_on.add(task)
+            task.add_done_callback(self._handing_on.discard)
+
+    async def _give_back(self, integration_id: UUID, unused: Unused, *, proof: bool) -> None:
+        """Take off the day what was not used; another worker may have at once what is to prove a release."""
+        try:
+            await self._store.transaction(allowances.give_back, integration_id, unused)
+            if proof:
+                await self._store.transaction(allowances.probe_again, integration_id)
+        except (StoreUnavailable, CommitUnknown, BadRow) as error:
+            log.warning("unused allowance not given back", integration_id=str(integration_id), error=str(error))
 
     # --- what attempts tell -------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from mailroom.store.sqlite import SqliteStore
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
 from tests.builders import created, migrated
-from worker.allowance import Allowance, asks_the_account_to_wait
+from worker.allowance import UNUSED_SECONDS, Allowance, asks_the_account_to_wait
 
 SENT = Sent(Reply("dot", 250, "2.0.0 taken"))
 THROTTLED = Deferred(Reply("MAIL", 421, "4.7.0 slow down"), Blame.THROTTLE)
@@ -204,6 +204,45 @@ async def test_a_reset_ends_what_was_allowed_before(
 
     assert await next_slice(allowance, released, bell) == 1
     assert take_all(allowance, released) == 0
+
+
+@pytest.mark.parametrize("taken_up", [False, True])
+async def test_the_first_permit_after_a_release_is_handed_on_unused(
+    store: SqliteStore, allowance: Allowance, bell: Bell, taken_up: object
+) -> None:
+    """A worker that has nothing (left) to prove a release with does not keep the others waiting for a minute."""
+    integration = await an_integration(store, released_at=datetime.now(UTC), per_day=10)
+    assert not allowance.may_take(integration, waiting=1, free=1)
+    await bell.rings()
+    if taken_up:
+        assert allowance.may_take(integration, waiting=1, free=1)
+        await asyncio.sleep(UNUSED_SECONDS + 0.2)
+        allowance.put_back(integration.id)
+    assert isinstance(await store.transaction(allowances.take, integration.id, wanted=1), NotNow)
+    await asyncio.sleep(UNUSED_SECONDS + 0.2)
+
+    assert await store.read(allowances.used_today, integration.id, now=datetime.now(UTC)) == 0
+    assert isinstance(await store.transaction(allowances.take, integration.id, wanted=1), Granted)
+
+
+@pytest.mark.parametrize("granted_first", [False, True])
+async def test_a_permit_that_a_reset_overtook_is_handed_on(
+    store: SqliteStore, allowance: Allowance, bell: Bell, granted_first: object
+) -> None:
+    """A slice asked for in the state before a reset, and granted after it, is another's to use."""
+    integration = await an_integration(store, per_day=10)
+    released = await changed(store, integration.id, generation=2, released_at=datetime.now(UTC))
+    assert not allowance.may_take(integration, waiting=1, free=1)
+    if granted_first:
+        await bell.rings()
+        assert not allowance.may_take(released, waiting=1, free=1)
+    else:
+        assert not allowance.may_take(released, waiting=1, free=1)
+        await bell.rings()
+    await allowance.aclose()
+
+    assert await store.read(allowances.used_today, integration.id, now=datetime.now(UTC)) == 0
+    assert isinstance(await store.transaction(allowances.take, integration.id, wanted=1), Granted)
 
 
 async def test_what_limits_no_more_is_asked_about_once(store: SqliteStore, allowance: Allowance, bell: Bell) -> None:

@@ -4,6 +4,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 ARGS ?=
+# How many processes share the tests; each brings up its own services. Many tests wait more than they work.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help up test check bench fmt lock
@@ -16,7 +18,7 @@ up: .venv/runtime  ## run everything in one process: no broker, no configuration
 
 test: .venv/development  ## install missing services (as root on Debian) and run every test; ARGS="-k gate" for some
 	tests/install-services.sh
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 check: .venv/development  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

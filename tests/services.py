@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +41,32 @@ def missing_services(wanted: set[str]) -> list[str]:
     return [package for fixture, (package, there) in needs.items() if fixture in wanted and not there]
 
 
+#: Where ports are given out: below those that the system gives to outgoing connections, so that nobody takes one
+#: before it is listened at. Each process of a run that is spread over several has a part of its own.
+PORTS_FROM, PORTS_EACH, PARTS = 12000, 1000, 20
+
+
+def _ports() -> Iterator[int]:
+    number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")  # noqa: TID251  pytest-xdist's, not ours
+    part = int(number) % PARTS
+    first = PORTS_FROM + part * PORTS_EACH
+    # Another run on this machine has most likely begun elsewhere.
+    begin = secrets.randbelow(PORTS_EACH)
+    return (first + (begin + number) % PORTS_EACH for number in itertools.count())
+
+
+_next_ports = _ports()
+
+
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens at."""
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
+    """A port of the loopback interface that nobody listens at, and nobody else in this test run is given."""
+    for port in itertools.islice(_next_ports, PORTS_EACH):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                listener.bind((LOOPBACK, port))
+                return port
+    raise ServiceFailed(f"no port is free among the {PORTS_EACH} of this process")
 
 
 class _Program:

@@ -37,7 +37,7 @@ def test_resealing_makes_the_old_key_needless() -> None:
     assert Vault(["new"]).open(resealed) == "password"
 
 
-@pytest.mark.parametrize("sealed", [Vault(["other"]).seal("password"), "no seal at all", "", "ü"])
+@pytest.mark.parametrize("sealed", [Vault(["other"]).seal("password"), "no seal at all", "", "ü"], ids=range(4))
 def test_a_foreign_seal_says_what_to_do(sealed: str) -> None:
     """Without the right key nothing is opened, and the error says which setting to correct, and no secret."""
     vault = Vault(["our key"])

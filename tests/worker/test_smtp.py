@@ -1,7 +1,6 @@
 """The SMTP door against real servers that misbehave at every phase."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,7 +10,7 @@ import pytest
 from mailroom.destinations import NOT_ALLOWED, Destinations, destinations
 from mailroom.integration import Account, Security
 from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Sent, Uncertain
-from tests.services import Sink
+from tests.services import Sink, free_port
 from tests.smtp_server import Act, HangUp, Say, ScriptedSmtp, Stall, scripted_smtp
 from worker import smtp
 from worker.smtp import Connection, Timeouts, open_connection
@@ -201,12 +200,6 @@ async def test_a_failure_to_open_says_whose_it_is(command: str, act: Act | str, 
     assert (outcome.reply.command, outcome.blame) == (phase, blame)
 
 
-def a_free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.mark.parametrize(
     ("host", "blame"),
     [
@@ -218,7 +211,7 @@ def a_free_port() -> int:
 )
 async def test_a_server_that_cannot_be_found_or_does_not_listen(host: str, blame: Blame) -> None:
     """A name without an address is told apart from an address without a server."""
-    account = Account(host=host, port=a_free_port(), security=Security.NONE)
+    account = Account(host=host, port=free_port(), security=Security.NONE)
     outcome = await open_connection(account, "worker.test", PATIENT)
 
     assert isinstance(outcome, Deferred)

@@ -74,6 +74,14 @@ ENDED = frozenset({Status.SENT, Status.UNCERTAIN, Status.FAILED, Status.EXPIRED,
 DEAD_LETTERS = frozenset({Status.UNCERTAIN, Status.FAILED, Status.EXPIRED})
 
 
+@dataclass(frozen=True, slots=True)
+class Correspondent:
+    """Who writes or is written to: an address, and perhaps a name."""
+
+    address: str
+    name: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """A file of a message: its cleaned name, our media type, and either its bytes or its key in the attachment store."""
@@ -83,12 +91,18 @@ class Attachment:
     size: int
     content: bytes | None = None
     key: str | None = None
+    #: What the HTML calls it by (`cid:`, RFC 2392) when it is shown inside of it.
+    content_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What the recipient will read. Stored whole with the message and never changed."""
+    """What the recipient will read. Stored whole with the message and never changed.
 
+    A letter to several people is one message for each: the copies share `letter_id`, and with it every header.
+    """
+
+    #: The recipient: where this copy goes, and the header To when `to_all` says nothing else.
     to: str
     subject: str
     text: str
@@ -103,6 +117,10 @@ class Content:
     #: What the client attached as key and value (`userData`), in the order given.
     attributes: tuple[tuple[str, str], ...] = ()
     attachments: tuple[Attachment, ...] = ()
+    letter_id: UUID | None = None
+    #: Everybody in the headers To and Cc of a letter. Who gets a blind copy is in neither.
+    to_all: tuple[Correspondent, ...] = ()
+    cc: tuple[Correspondent, ...] = ()
 
 
 def new_message_id() -> UUID:

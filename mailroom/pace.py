@@ -123,6 +123,8 @@ class Granted:
     wait: float
     lasts: float
     day: str
+    #: The release, by its moment, that this one message is to prove; None when it is no such message.
+    proves: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ def take_slice(limits: Limited, spent: Spent, wanted: int, now: datetime) -> tup
         return Granted(size, 0.0, DAY_SLICE_SECONDS, day), Spent(spent.until, day, used + size)
     seconds = size / rate
     return (
-        Granted(size, wait, seconds + LATE_SECONDS, day),
+        Granted(size, wait, seconds + LATE_SECONDS, day, limits.released_at if awaits_proof(limits) else None),
         Spent(begins + timedelta(seconds=seconds), day, used + size),
     )
 

@@ -5,7 +5,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 from uuid import UUID
 
 from mailroom.integration import Integration
@@ -13,6 +14,7 @@ from mailroom.logs import get_logger
 from mailroom.outcome import Blame, Deferred, Outcome, Rejected, Reply, Sent
 from mailroom.pace import (
     LOWERED_AT_MOST_EVERY,
+    PROBE_SECONDS,
     SLICE_SECONDS,
     Granted,
     NoLimit,
@@ -26,6 +28,8 @@ from mailroom.store.allowances import Unused
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
 
 log = get_logger(__name__)
+
+Result = TypeVar("Result")
 
 #: Seconds until the next try while the database is away.
 AGAIN_SECONDS = 1.0
@@ -46,26 +50,40 @@ _ABOUT_THE_ACCOUNT = frozenset({421, 454})
 _FOR_ITS_OWN_SAKE = frozenset({Blame.RECIPIENT, Blame.MESSAGE, Blame.US})
 
 
+@dataclass(slots=True, eq=False)
+class Permits:
+    """A slice: so many permits, good from `begins` to `ends`, and how many of them nobody has taken."""
+
+    number: int
+    left: int
+    begins: float
+    ends: float
+    day: str
+    #: Whether a number a day limits the integration, so that what is not used must be given back.
+    counted: bool
+    #: The release that its one message is to prove.
+    proves: datetime | None
+
+    def speed(self, now: float) -> float:
+        """How many of them we used in a second."""
+        return (self.number - self.left) / max(min(now, self.ends) - self.begins, SLICE_SECONDS / 10)
+
+    def unused(self) -> Unused | None:
+        """What nobody has taken of it."""
+        return Unused(self.day, self.left) if self.left else None
+
+
 @dataclass(slots=True)
 class _Hand:
     """The slice in hand of one integration, and what is under way for the next one."""
 
-    generation: int
-    number: int = 0
-    left: int = 0
-    begins: float = 0.0
-    ends: float = 0.0
-    day: str = ""
+    #: The generation and the release that the slice, or the question for one, is about.
+    state: tuple[int, datetime | None]
+    permits: Permits | None = None
     #: Limits that were found to limit nothing any more.
     over: tuple[Any, ...] | None = None
-    #: Whether the slice is the one message that is to prove a release.
-    proof: bool = False
     asking: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
-
-    def speed(self, now: float) -> float:
-        """How many of the slice we used in a second."""
-        return (self.number - self.left) / max(min(now, self.ends) - self.begins, SLICE_SECONDS / 10)
 
 
 class Allowance:
@@ -78,6 +96,7 @@ class Allowance:
         self._again = again
         self._clock = clock
         self._hands: dict[UUID, _Hand] = {}
+        self._taken_of: dict[UUID, Permits | None] = {}
         self._tempos: dict[UUID, deque[float]] = {}
         self._slowed_at: dict[UUID, float] = {}
         self._handing_on: set[asyncio.Task[None]] = set()
@@ -88,88 +107,111 @@ class Allowance:
     def may_take(self, integration: Integration, *, waiting: int, free: int) -> bool:
         """Whether one more message may begin, which uses up a permit; `waiting` for a seat, of which so many are free."""
         if not is_limited(integration):
+            self._taken_of[integration.id] = None
             return True
         hand = self._hand(integration)
         if hand.over == _key(integration):
+            self._taken_of[integration.id] = None
             return True
-        now = self._clock()
-        if hand.left and now < hand.begins - TIMER_SECONDS:
-            self._again_in(hand.begins - now, integration.id, hand)
+        now, permits = self._clock(), hand.permits
+        if permits is not None and permits.left and now < permits.begins - TIMER_SECONDS:
+            self._again_in(permits.begins - now, integration.id, hand)
             return False
-        if hand.left and now < hand.ends:
-            hand.left -= 1
+        if permits is not None and permits.left and now < permits.ends:
+            permits.left -= 1
+            self._taken_of[integration.id] = permits
             return True
         self._ask(integration, hand, waiting, free, now)
         return False
 
-    def put_back(self, integration_id: UUID) -> None:
-        """A permit was not needed after all: nothing of the message was sent."""
-        hand = self._hands.get(integration_id)
-        if hand is not None and hand.left < hand.number:
-            hand.left += 1
-            if hand.proof:
-                self._use_or_hand_on(integration_id, hand)
+    def taken_of(self, integration_id: UUID) -> Permits | None:
+        """The slice that the last permit was of, for whoever may have to put it back; None where nothing limits."""
+        return self._taken_of.get(integration_id)
+
+    def put_back(self, integration_id: UUID, permits: Permits | None) -> None:
+        """A permit of this slice was not needed after all: nothing of the message was sent."""
+        if permits is None or self._closed:
+            return
+        if (hand := self._hands.get(integration_id)) is not None and hand.permits is permits:
+            permits.left = min(permits.left + 1, permits.number)
+            if permits.proves is not None:
+                self._use_or_hand_on(integration_id, hand, permits)
+        elif permits.counted or permits.proves is not None:
+            # Somebody who waited beside it has had the next slice asked for meanwhile.
+            self._hand_on(integration_id, Unused(permits.day, 1), permits.proves)
 
     async def aclose(self) -> None:
         """Ask for nothing more, and give back what a day allowed and nobody used. Raises nothing."""
         self._closed = True
-        asking = [hand.asking for hand in self._hands.values() if hand.asking is not None]
-        if asking or self._handing_on:
-            await asyncio.wait([*asking, *self._handing_on])
+        while under_way := [*self._handing_on, *(hand.asking for hand in self._hands.values() if hand.asking)]:
+            await asyncio.wait(under_way)
         for integration_id, hand in self._hands.items():
             if hand.timer is not None:
                 hand.timer.cancel()
-            if (unused := _unused(hand)) is not None:
-                await self._give_back(integration_id, unused, proof=hand.proof)
+            permits, hand.permits = hand.permits, None
+            if permits is not None and (unused := permits.unused()) is not None:
+                await self._give_back(integration_id, unused, permits.proves)
 
     # --- slices -------------------------------------------------------------------------------------------------------
 
     def _hand(self, integration: Integration) -> _Hand:
         hand = self._hands.get(integration.id)
         if hand is None:
-            hand = self._hands[integration.id] = _Hand(integration.generation)
-        elif hand.generation != integration.generation:
-            # What was allowed before a reset is not allowed after it; what came with it may be what is to prove it.
-            self._hand_on(integration.id, _unused(hand))
-            hand.generation, hand.left, hand.number, hand.over = integration.generation, 0, 0, None
+            hand = self._hands[integration.id] = _Hand(_state(integration))
+        elif hand.state != _state(integration):
+            # What was allowed before a release is not allowed after it; what came with it may be what is to prove it.
+            permits, hand.permits = hand.permits, None
+            hand.state, hand.over = _state(integration), None
+            if permits is not None and (unused := permits.unused()) is not None:
+                self._hand_on(integration.id, unused, permits.proves)
         return hand
 
     def _ask(self, integration: Integration, hand: _Hand, waiting: int, free: int, now: float) -> None:
         """Have the next slice fetched, unless that is under way, or the time for it has not come."""
         if self._closed or hand.asking is not None or hand.timer is not None:
             return
+        speed = hand.permits.speed(now) if hand.permits is not None else 0.0
         # As many as will be used within the slice's time: whom we keep them from could have sent with them.
-        wanted = max(1, min(waiting, free + int(hand.speed(now) * SLICE_SECONDS)))
+        wanted = max(1, min(waiting, free + int(speed * SLICE_SECONDS)))
         hand.asking = asyncio.get_running_loop().create_task(self._fetch(integration, hand, wanted))
 
     async def _fetch(self, integration: Integration, hand: _Hand, wanted: int) -> None:
-        unused = _unused(hand)
-        hand.left = hand.number = 0
-        self.asked += 1
         taken: Slice
         try:
-            taken = await self._store.transaction(allowances.take, integration.id, wanted=wanted, unused=unused)
+            taken = await self._next_slice(integration, hand, wanted)
         except (StoreUnavailable, CommitUnknown, BadRow) as error:
             log.warning("no allowance", integration=integration.name, error=str(error))
             taken = NotNow(AGAIN_SECONDS)
         finally:
             hand.asking = None
-        if hand.generation == integration.generation:
+        if hand.state == _state(integration):
             self._receive(integration, hand, taken)
         else:
             if isinstance(taken, Granted):
-                self._hand_on(integration.id, Unused(taken.day, taken.number))
+                self._hand_on(integration.id, Unused(taken.day, taken.number), taken.proves)
             self._again_in(0.0, integration.id, hand)
+
+    async def _next_slice(self, integration: Integration, hand: _Hand, wanted: int) -> Slice:
+        """What may be had now in place of the slice in hand."""
+        permits = hand.permits
+        if permits is not None and permits.left and self._clock() < permits.ends:
+            # One was put back right after the last one had been taken.
+            return NotNow(0.0)
+        hand.permits = None
+        unused = permits.unused() if permits is not None else None
+        if permits is not None and unused is not None and permits.proves is not None:
+            await self._give_back(integration.id, unused, permits.proves)
+            unused = None
+        self.asked += 1
+        return await self._store.transaction(allowances.take, integration.id, wanted=wanted, unused=unused)
 
     def _receive(self, integration: Integration, hand: _Hand, taken: Slice) -> None:
         match taken:
-            case Granted(number, wait, lasts, day):
-                hand.number = hand.left = number
-                hand.begins, hand.day = self._clock() + wait, day
-                hand.ends = hand.begins + lasts
-                hand.proof = awaits_proof(integration)
-                if hand.proof:
-                    self._use_or_hand_on(integration.id, hand)
+            case Granted(number, wait, lasts, day, proves):
+                begins, counted = self._clock() + wait, integration.per_day is not None
+                hand.permits = Permits(number, number, begins, begins + lasts, day, counted, proves)
+                if proves is not None:
+                    self._use_or_hand_on(integration.id, hand, hand.permits)
                 self._again_in(wait, integration.id, hand)
             case NotNow(again):
                 self._again_in(again, integration.id, hand)
@@ -185,30 +227,28 @@ class Allowance:
         if not self._closed and hand.timer is None:
             hand.timer = asyncio.get_running_loop().call_later(seconds, ring)
 
-    def _use_or_hand_on(self, integration_id: UUID, hand: _Hand) -> None:
+    def _use_or_hand_on(self, integration_id: UUID, hand: _Hand, permits: Permits) -> None:
         """Have somebody use this permit soon, here or elsewhere: nothing else can go until a message has passed."""
-        generation = hand.generation
 
         def look() -> None:
-            if hand.left and hand.proof and hand.generation == generation:
-                unused, hand.left, hand.number = _unused(hand), 0, 0
-                self._hand_on(integration_id, unused)
+            if hand.permits is permits and (unused := permits.unused()) is not None:
+                hand.permits = None
+                self._hand_on(integration_id, unused, permits.proves)
 
         asyncio.get_running_loop().call_later(UNUSED_SECONDS, look)
 
-    def _hand_on(self, integration_id: UUID, unused: Unused | None) -> None:
-        """Have a permit given back that may be the only one until a message has passed."""
-        if unused is not None and not self._closed:
-            task = asyncio.get_running_loop().create_task(self._give_back(integration_id, unused, proof=True))
-            self._handing_on.add(task)
-            task.add_done_callback(self._handing_on.discard)
+    def _hand_on(self, integration_id: UUID, unused: Unused, proves: datetime | None) -> None:
+        """Have permits given back that others may be waiting for."""
+        task = asyncio.get_running_loop().create_task(self._give_back(integration_id, unused, proves))
+        self._handing_on.add(task)
+        task.add_done_callback(self._handing_on.discard)
 
-    async def _give_back(self, integration_id: UUID, unused: Unused, *, proof: bool) -> None:
+    async def _give_back(self, integration_id: UUID, unused: Unused, proves: datetime | None) -> None:
         """Take off the day what was not used; another worker may have at once what is to prove a release."""
         try:
             await self._store.transaction(allowances.give_back, integration_id, unused)
-            if proof:
-                await self._store.transaction(allowances.probe_again, integration_id)
+            if proves is not None:
+                await self._store.transaction(allowances.probe_again, integration_id, proves)
         except (StoreUnavailable, CommitUnknown, BadRow) as error:
             log.warning("unused allowance not given back", integration_id=str(integration_id), error=str(error))
 
@@ -224,12 +264,24 @@ class Allowance:
             case Deferred(reply, Blame.THROTTLE) if asks_the_account_to_wait(reply):
                 return await self._slow_down(integration, part)
             case Sent() if awaits_proof(integration):
-                return await self._store.transaction(allowances.proven, integration.id, integration.generation)
+                return await self._told(allowances.proven, integration.id, integration.generation)
             case Deferred(blame=blame) | Rejected(blame=blame) if blame in _FOR_ITS_OWN_SAKE and awaits_proof(
                 integration
             ):
-                await self._store.transaction(allowances.probe_again, integration.id)
+                await self._told(allowances.probe_again, integration.id, integration.released_at)
         return False
+
+    async def _told(self, query: Callable[..., Result], *about: Any) -> Result:
+        """Tell what became of the message that was to prove a release: as long as that is not known, nothing else goes."""
+        ends = self._clock() + PROBE_SECONDS
+        while True:
+            try:
+                return await self._store.transaction(query, *about)
+            except (StoreUnavailable, CommitUnknown) as error:
+                if self._closed or self._clock() >= ends:
+                    raise
+                log.warning("release not proven yet", error=str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
 
     async def _slow_down(self, integration: Integration, part: float) -> bool:
         now = self._clock()
@@ -271,8 +323,8 @@ def _key(integration: Integration) -> tuple[Any, ...]:
     )
 
 
-def _unused(hand: _Hand) -> Unused | None:
-    return Unused(hand.day, hand.left) if hand.left else None
+def _state(integration: Integration) -> tuple[int, datetime | None]:
+    return integration.generation, integration.released_at
 
 
 def asks_the_account_to_wait(reply: Reply) -> bool:

@@ -12,7 +12,7 @@ from mailroom.integration import CAUSE_OF, Cause, Integration, may_send
 from mailroom.logs import get_logger
 from mailroom.loops import really_cancelled
 from mailroom.message import Lane, Status
-from mailroom.outcome import Deferred, Held, Sent
+from mailroom.outcome import Deferred, Sent
 from mailroom.queue.port import Delivery, Queue, Subscription
 from mailroom.queue.ticket import MAX_IDS, Address
 from mailroom.settings import ThresholdSettings
@@ -22,7 +22,7 @@ from mailroom.store.integrations import Blamed
 from mailroom.store.messages import Attempt, Claimed, Settlement
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 from mailroom.store.sessions import Position
-from worker.allowance import Allowance
+from worker.allowance import Allowance, Permits
 from worker.deliver import Desk, Tried, deliver, uncertain, was_tried, words_of
 from worker.seats import Seats, kept_for_agents
 from worker.shares import Shares
@@ -240,7 +240,9 @@ class Consumer:
     def _seat(self, seats: Seats[tuple[Hand, UUID]]) -> None:
         """Let everybody begin for whom there is a seat."""
         while self._may_begin() and (following := seats.next()) is not None:
-            task = asyncio.get_running_loop().create_task(self._serve(seats, *following))
+            hand, message_id = following
+            permits = self.allowance.taken_of(hand.line.address.integration_id)
+            task = asyncio.get_running_loop().create_task(self._serve(seats, hand, message_id, permits))
             self._working.add(task)
             task.add_done_callback(self._working.discard)
 
@@ -248,7 +250,9 @@ class Consumer:
         # Without a fresh beat a claim would soon be another's, and the attempt would end before its dot.
         return not self._stopping and self._unsettled < MOST_UNSETTLED and self._desk.session.is_fresh()
 
-    async def _serve(self, seats: Seats[tuple[Hand, UUID]], hand: Hand, message_id: UUID) -> None:
+    async def _serve(
+        self, seats: Seats[tuple[Hand, UUID]], hand: Hand, message_id: UUID, permits: Permits | None
+    ) -> None:
         """Claim one message and deliver it; whatever goes wrong concerns this message only."""
         seated = True
 
@@ -261,7 +265,7 @@ class Consumer:
 
         # Before the claim: two tickets may name it, and one answer to one claim would serve both.
         if message_id in self._delivering:
-            self.allowance.put_back(hand.line.address.integration_id)
+            self.allowance.put_back(hand.line.address.integration_id, permits)
             leave_seat()
             await self._tick(hand)
             return
@@ -269,11 +273,11 @@ class Consumer:
         try:
             message = await self._claimed(hand, message_id)
             if message is None:
-                self.allowance.put_back(hand.line.address.integration_id)
+                self.allowance.put_back(hand.line.address.integration_id, permits)
             else:
                 settlement, tried = await self._delivered(message, leave_seat)
                 if not was_tried(tried.outcome):
-                    self.allowance.put_back(message.integration_id)
+                    self.allowance.put_back(message.integration_id, permits)
                 await self._record(settlement)
                 await self._tell_about(tried, settlement.attempt)
         except Exception:
@@ -366,7 +370,7 @@ class Consumer:
     async def _tell_about(self, tried: Tried, attempt: Attempt | None) -> None:
         """What an attempt says about its integration."""
         integration = tried.integration
-        if integration is None or isinstance(tried.outcome, Held):
+        if integration is None or not was_tried(tried.outcome):
             return
         try:
             if attempt and isinstance(tried.outcome, Deferred) and (cause := CAUSE_OF.get(tried.outcome.blame)):

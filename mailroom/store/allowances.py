@@ -134,11 +134,11 @@ def proven(tx: Connection, integration_id: UUID, generation: int, *, at: datetim
     return changed.rowcount == 1
 
 
-def probe_again(tx: Connection, integration_id: UUID) -> None:
-    """The message that was to prove a release proved nothing, for its own sake: another may go at once."""
+def probe_again(tx: Connection, integration_id: UUID, released_at: datetime | None) -> None:
+    """The message that was to prove this release proved nothing, for its own sake: another may go at once."""
     awaiting = sa.select(integrations.c.id).where(
         integrations.c.id == integration_id,
-        integrations.c.released_at.is_not(None),
+        integrations.c.released_at == released_at,
         sa.or_(integrations.c.proven_at.is_(None), integrations.c.proven_at < integrations.c.released_at),
     )
     tx.execute(

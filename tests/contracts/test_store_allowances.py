@@ -260,11 +260,11 @@ async def test_a_message_refused_for_its_own_sake_gives_the_next_one_its_turn(
     """When the first message proved nothing, another may go at once; where all is proven that changes nothing."""
     await limited(store, integration_id, released_at=NOW)
     await store.transaction(allowances.take, integration_id, wanted=1, at=after(1))
-    await store.transaction(allowances.probe_again, integration_id)
+    await store.transaction(allowances.probe_again, integration_id, NOW)
     second = await store.transaction(allowances.take, integration_id, wanted=9, at=after(2))
     await store.transaction(allowances.proven, integration_id, 1, at=after(3))
     await store.transaction(allowances.take, integration_id, wanted=1, at=after(3))
-    await store.transaction(allowances.probe_again, integration_id)
+    await store.transaction(allowances.probe_again, integration_id, NOW)
     fourth = await store.transaction(allowances.take, integration_id, wanted=1, at=after(3))
 
     assert isinstance(second, Granted)

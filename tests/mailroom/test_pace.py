@@ -204,17 +204,17 @@ def test_a_lowered_pace_is_slower_and_never_nothing(limited: Limits, seen: float
         # Released: one goes, whatever was spent before, and the next one only when a minute has passed.
         (
             Limits(released_at=ago(1)), Spent(after(1), TODAY, 7), 9,
-            Granted(1, 0, PROBE_SECONDS + LATE_SECONDS, TODAY), Spent(after(60), TODAY, 8),
+            Granted(1, 0, PROBE_SECONDS + LATE_SECONDS, TODAY, ago(1)), Spent(after(60), TODAY, 8),
         ),
         (Limits(released_at=ago(1)), Spent(after(59.5), TODAY, 8), 9, NotNow(1), Spent(after(59.5), TODAY, 8)),
         (
             Limits(released_at=ago(70)), Spent(ago(5), TODAY, 8), 9,
-            Granted(1, 0, PROBE_SECONDS + LATE_SECONDS, TODAY), Spent(after(60), TODAY, 9),
+            Granted(1, 0, PROBE_SECONDS + LATE_SECONDS, TODAY, ago(70)), Spent(after(60), TODAY, 9),
         ),
         # Released once more, a moment after the first one was tried in vain.
         (
             Limits(released_at=ago(1)), Spent(after(50), TODAY, 8), 9,
-            Granted(1, 0, PROBE_SECONDS + LATE_SECONDS, TODAY), Spent(after(60), TODAY, 9),
+            Granted(1, 0, PROBE_SECONDS + LATE_SECONDS, TODAY, ago(1)), Spent(after(60), TODAY, 9),
         ),
         # Proven: what the first one had spent for a minute counts no more.
         (
@@ -235,8 +235,8 @@ def test_a_worker_takes_a_slice(
 
 def _rounded(one: Slice) -> Slice:
     match one:
-        case Granted(number, wait, lasts, day):
-            return Granted(number, round(wait, 3), round(lasts, 3), day)
+        case Granted(number, wait, lasts, day, proves):
+            return Granted(number, round(wait, 3), round(lasts, 3), day, proves)
         case NotNow(again):
             return NotNow(round(again, 3))
         case NoLimit():

@@ -1,6 +1,7 @@
 """The allowance: what one worker may send of the limits all workers share, without a question for each message."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, MutableMapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -187,8 +188,8 @@ async def test_a_permit_that_was_not_needed_serves_the_next(
     """A message that was not ours, or that the gate stopped, gives its permit to the next one."""
     integration = await an_integration(store, released_at=datetime.now(UTC))
     assert await next_slice(allowance, integration, bell) == 1
-    allowance.put_back(integration.id)
-    allowance.put_back(integration.id)
+    allowance.put_back(integration.id, allowance.taken_of(integration.id))
+    allowance.put_back(integration.id, allowance.taken_of(integration.id))
 
     assert take_all(allowance, integration) == 1
 
@@ -217,12 +218,100 @@ async def test_the_first_permit_after_a_release_is_handed_on_unused(
     if taken_up:
         assert allowance.may_take(integration, waiting=1, free=1)
         await asyncio.sleep(UNUSED_SECONDS + 0.2)
-        allowance.put_back(integration.id)
+        allowance.put_back(integration.id, allowance.taken_of(integration.id))
     assert isinstance(await store.transaction(allowances.take, integration.id, wanted=1), NotNow)
     await asyncio.sleep(UNUSED_SECONDS + 0.2)
 
     assert await store.read(allowances.used_today, integration.id, now=datetime.now(UTC)) == 0
     assert isinstance(await store.transaction(allowances.take, integration.id, wanted=1), Granted)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_permit_is_put_back_although_others_asked_meanwhile(
+    store: SqliteStore, allowance: Allowance, bell: Bell, answered: object
+) -> None:
+    """Who waits behind the message that is to prove a release asks in vain; its permit is none the less worth for that."""
+    integration = await an_integration(store, released_at=datetime.now(UTC), per_day=10)
+    assert await next_slice(allowance, integration, bell, waiting=2) == 1
+    if answered:
+        await bell.rings()
+    allowance.put_back(integration.id, allowance.taken_of(integration.id))
+    await asyncio.sleep(UNUSED_SECONDS + 0.5)
+
+    assert await store.read(allowances.used_today, integration.id, now=datetime.now(UTC)) == 0
+    assert isinstance(await store.transaction(allowances.take, integration.id, wanted=1), Granted)
+
+
+async def test_a_permit_of_an_earlier_slice_counts_for_no_day(
+    store: SqliteStore, allowance: Allowance, bell: Bell, clock: Clock
+) -> None:
+    """What was not needed is given back to its day, also when the next slice is in hand by then."""
+    integration = await an_integration(store, per_day=1000)
+    assert await next_slice(allowance, integration, bell) == 8
+    first = allowance.taken_of(integration.id)
+    clock.now += 1
+    await bell.rings()
+    assert allowance.may_take(integration, waiting=8, free=8)
+    for _ in range(8):
+        allowance.put_back(integration.id, first)
+    await allowance.aclose()
+
+    assert await store.read(allowances.used_today, integration.id, now=datetime.now(UTC)) == 1
+
+
+async def test_what_was_left_before_a_reset_proves_nothing(
+    store: SqliteStore, allowance: Allowance, bell: Bell
+) -> None:
+    """While one message is to prove a release, no worker lets another go for the rest of a slice from before."""
+    integration = await an_integration(store, per_second=1000)
+    assert not allowance.may_take(integration, waiting=8, free=8)
+    await bell.rings()
+    assert allowance.may_take(integration, waiting=8, free=8)
+    released = await changed(store, integration.id, generation=2, released_at=datetime.now(UTC))
+    assert isinstance(await store.transaction(allowances.take, integration.id, wanted=1), Granted)
+    assert await next_slice(allowance, released, bell) == 0
+    await allowance.aclose()
+
+    assert isinstance(await store.transaction(allowances.take, integration.id, wanted=1), NotNow)
+
+
+async def test_what_was_allowed_during_the_test_of_a_reset_ends_with_it(
+    store: SqliteStore, allowance: Allowance, bell: Bell
+) -> None:
+    """Agents' mail may take a slice while its integration is tested; the release that follows begins with one message."""
+    integration = await an_integration(store, per_day=1000, generation=2)
+    assert not allowance.may_take(integration, waiting=8, free=8)
+    await bell.rings()
+    released = await changed(store, integration.id, released_at=datetime.now(UTC))
+
+    assert await next_slice(allowance, released, bell) == 1
+
+
+async def test_a_slice_granted_in_a_newer_state_than_was_seen_is_handed_on(
+    store: SqliteStore, allowance: Allowance, bell: Bell
+) -> None:
+    """The one permit of a release may come to a worker that has not heard of the release yet."""
+    integration = await an_integration(store, per_day=1000, generation=2)
+    await changed(store, integration.id, released_at=datetime.now(UTC))
+    assert not allowance.may_take(integration, waiting=8, free=8)
+    await bell.rings()
+    await asyncio.sleep(UNUSED_SECONDS + 0.2)
+
+    assert isinstance(await store.transaction(allowances.take, integration.id, wanted=1), Granted)
+
+
+async def test_that_a_message_passed_is_told_again(store: SqliteStore, allowance: Allowance, tmp_path: Path) -> None:
+    """A database that is away for a moment does not have everybody wait for a second proof."""
+    integration = await an_integration(store, released_at=datetime.now(UTC))
+    lock = sqlite3.connect(tmp_path / "mailroom.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    telling = asyncio.create_task(allowance.learn(integration, SENT, part=1.0))
+    await asyncio.sleep(5.5)
+    lock.execute("ROLLBACK")
+    lock.close()
+
+    assert await telling
+    assert (await changed(store, integration.id)).proven_at is not None
 
 
 @pytest.mark.parametrize("granted_first", [False, True])

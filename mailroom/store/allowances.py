@@ -5,7 +5,7 @@ Time is the database's: the clocks of workers differ. `at` puts another time in 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,8 @@ from mailroom import pace
 from mailroom.pace import Slice, Spent
 from mailroom.store import sweeping
 from mailroom.store.absent import insert_absent
-from mailroom.store.schema import EPOCH, Instant, allowances, integrations, seat_leases, sessions
+from mailroom.store.clock import moment
+from mailroom.store.schema import EPOCH, allowances, integrations, seat_leases, sessions
 from mailroom.store.sweeping import Due
 
 #: Any constant does; it names this lock among all of the database.
@@ -106,7 +107,7 @@ def slow_down(
     `seen` is about how many messages a second all workers together had sent. Nothing happens after a reset since.
     """
     row = tx.execute(
-        sa.select(integrations, _now(tx, at).label("now"))
+        sa.select(integrations, moment(tx, at).label("now"))
         .where(integrations.c.id == integration_id, integrations.c.generation == generation)
         .with_for_update()
     ).one_or_none()
@@ -129,7 +130,7 @@ def proven(tx: Connection, integration_id: UUID, generation: int, *, at: datetim
             integrations.c.released_at.is_not(None),
             unproven,
         )
-        .values(proven_at=_now(tx, at))
+        .values(proven_at=moment(tx, at))
     )
     return changed.rowcount == 1
 
@@ -171,7 +172,7 @@ def _locked(tx: Connection, integration_id: UUID, at: datetime | None) -> Any:
         sa.select(
             integrations.c.per_second, integrations.c.per_day, integrations.c.released_at, integrations.c.proven_at,
             integrations.c.pace, integrations.c.paced_at, allowances.c.spent_until, allowances.c.day,
-            allowances.c.used, allowances.c.released_until, _now(tx, at).label("now"),
+            allowances.c.used, allowances.c.released_until, moment(tx, at).label("now"),
         )
         .join(allowances, allowances.c.integration_id == integrations.c.id)
         .where(integrations.c.id == integration_id)
@@ -196,13 +197,6 @@ def _without(spent: Spent, unused: Unused | None) -> Spent:
     if unused is None or unused.day != spent.day:
         return spent
     return Spent(spent.until, spent.day, max(spent.used - unused.number, 0))
-
-
-def _now(tx: Connection, at: datetime | None) -> sa.ColumnElement[datetime]:
-    """The moment, as the database has it; on SQLite, which has one process, as that has it."""
-    if at is None and tx.dialect.name == "postgresql":
-        return sa.func.clock_timestamp(type_=Instant())
-    return sa.literal(at or datetime.now(UTC), Instant())
 
 
 # --- connections ------------------------------------------------------------------------------------------------------

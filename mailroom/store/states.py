@@ -12,6 +12,7 @@ from mailroom.integration import STATE_MOVES, Cause, Move, Mover, ReportedState
 from mailroom.message import Status
 from mailroom.store import audit
 from mailroom.store.audit import Entry
+from mailroom.store.clock import moment
 from mailroom.store.schema import integrations, live
 
 #: What audit rows about integrations name as their subject.
@@ -61,7 +62,8 @@ def move(tx: Connection, /, integration_id: UUID, made: Made, **values: Any) -> 
     # Every reset raises the generation: what is ACTIVE for the first time has nothing to be released slowly. In any other
     # state nothing is released, and agents' mail that fails there must not wait for the slow start to come round.
     released = rules.target is ReportedState.ACTIVE and row.generation > 1
-    values |= {"released_at": made.at if released else None, "proven_at": None}
+    # By the clock that slices are given out by: a worker's may be ahead of it, and the slow start would not begin then.
+    values |= {"released_at": moment(tx) if released else None, "proven_at": None}
     tx.execute(
         sa.update(integrations)
         .where(integrations.c.id == integration_id)

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +10,8 @@ import pytest
 
 from mailroom.integration import STATE_MOVES, Cause, IntendedState, Move, Mover, ReportedState, ways_from
 from mailroom.message import Status
-from mailroom.store import connection_tests, integrations, messages, states
+from mailroom.pace import Granted, NotNow, awaits_proof
+from mailroom.store import allowances, connection_tests, integrations, messages, states
 from mailroom.store.connection_tests import ConnectionTest, Letter, Posted
 from mailroom.store.integrations import Blamed
 from mailroom.store.messages import Settlement
@@ -33,20 +34,20 @@ async def intend(store: Store, integration_id: UUID, intended: IntendedState, wh
     return await store.transaction(integrations.intend, integration_id, intended, who=WHO, why=why, now=LATER)
 
 
-async def worker_tests(store: Store, integration_id: UUID, cause: Cause | None = None) -> None:
+async def worker_tests(store: Store, integration_id: UUID, cause: Cause | None = None, now: datetime = LATER) -> None:
     """Let a worker run the test that waits, where one does."""
     test = await store.transaction(connection_tests.take_test, integration_id, uuid4(), now=NOW)
     if test is not None:
-        await concluded(store, test, cause)
+        await concluded(store, test, cause, now=now)
 
 
 async def concluded(
-    store: Store, test: ConnectionTest, cause: Cause | None = None, **more: Any
+    store: Store, test: ConnectionTest, cause: Cause | None = None, now: datetime = LATER, **more: Any
 ) -> ReportedState | None:
     """Tell how a test went."""
     return await store.transaction(
         connection_tests.conclude_test, test, cause=cause, transcript="> EHLO", ehlo_size=None, who="worker 1",
-        now=LATER, **more,
+        now=now, **more,
     )  # fmt: skip
 
 
@@ -211,7 +212,20 @@ async def test_active_again_it_starts_anew(store: Store, integration_id: UUID) -
     await worker_tests(store, integration_id)
 
     row = await row_of(store, integration_id)
-    assert (row.released_at, row.proven_at) == (LATER, None)
+    assert abs(datetime.now(UTC) - row.released_at) < timedelta(minutes=5)
+    assert row.proven_at is None
+
+
+async def test_a_slow_start_begins_whatever_a_worker_takes_for_the_time(store: Store, integration_id: UUID) -> None:
+    """A worker whose clock is an hour ahead lets one message go first after a reset, and one that passed is proof."""
+    await worker_tests(store, integration_id)
+    await DEEDS["enable"](store, integration_id)
+    await worker_tests(store, integration_id, now=datetime.now(UTC) + timedelta(hours=1))
+    slices = [await store.transaction(allowances.take, integration_id, wanted=1) for _ in range(2)]
+    await store.transaction(allowances.proven, integration_id, (await row_of(store, integration_id)).generation)
+
+    assert [type(one) for one in slices] == [Granted, NotNow]
+    assert not awaits_proof(await row_of(store, integration_id))
 
 
 # --- live tests -------------------------------------------------------------------------------------------------------
@@ -222,7 +236,7 @@ async def test_a_slow_start_ends_with_its_state(store: Store, integration_id: UU
     await worker_tests(store, integration_id)
     await DEEDS["enable"](store, integration_id)
     await worker_tests(store, integration_id)
-    assert (await row_of(store, integration_id)).released_at == LATER
+    assert (await row_of(store, integration_id)).released_at is not None
     await failed(store, integration_id)
 
     row = await row_of(store, integration_id)

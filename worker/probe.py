@@ -36,6 +36,14 @@ TRIED_FOR = timedelta(seconds=150)
 LONGEST_TEST = timedelta(minutes=30)
 
 
+#: What is told of a test that a defect of ours ended: nobody may wait for one that will never be answered.
+_DEFECT = smtp.TestResult(
+    failure=Deferred(Reply("connect", None, "a defect of Mailroom"), Blame.CONNECTION),
+    transcript=("the test was ended by a defect of Mailroom; the worker's log says which",),
+    ehlo_size=None,
+)
+
+
 class Probe:
     """Runs the tests that wait, each integration's one at a time."""
 
@@ -83,16 +91,37 @@ class Probe:
         if test is None:
             return
         try:
-            # The snapshot may be older than the configuration this test is about.
-            await self._watch.refresh()
-            result = await self._tested(test, self._watch.get(integration.id) or integration)
-            await self._conclude(test, integration, result)
-        except StoreUnavailable as error:
-            log.warning("connection test given back", integration=integration.name, error=str(error))
-            await self._give_back(test)
+            result = await self._result_of(test, integration)
+            if result is not None:
+                await self._conclude(test, integration, result)
         except asyncio.CancelledError:
             await self._give_back(test)
             raise
+
+    async def _result_of(self, test: ConnectionTest, integration: Integration) -> smtp.TestResult | None:
+        """How it went, whatever went wrong: a test that does not end keeps all later ones waiting. None: not ours now."""
+        if not await self._refreshed(integration):
+            return None
+        try:
+            return await self._tested(test, self._watch.get(integration.id) or integration)
+        except Exception:
+            log.exception("connection test failed by our own fault", integration=integration.name)
+            return _DEFECT
+
+    async def _refreshed(self, integration: Integration) -> bool:
+        """Have a snapshot no older than the configuration this test is about; False when our session ended over it."""
+        session = self._session.id
+        while True:
+            try:
+                await self._watch.refresh()
+            except (StoreUnavailable, BadRow) as error:
+                log.warning("connection test waits", integration=integration.name, error=str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                return True
+            if self._session.id != session:
+                log.warning("connection test left to the sweep", integration=integration.name)
+                return False
 
     async def _taken(self, integration: Integration) -> ConnectionTest | None:
         while True:

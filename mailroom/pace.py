@@ -220,11 +220,14 @@ def take_slice(limits: Limited, spent: Spent, wanted: int, now: datetime) -> tup
         size = min(size, _of_day(limits.per_day - used))
     if size <= 0:
         return NotNow(ASK_AGAIN_SECONDS), spent
+    # What counts for a day is not used on the next.
+    most = float("inf") if limits.per_day is None else _until_midnight(begins)
     if rate is None:
-        return Granted(size, 0.0, DAY_SLICE_SECONDS, day), Spent(spent.until, day, used + size)
+        return Granted(size, 0.0, min(DAY_SLICE_SECONDS, most), day), Spent(spent.until, day, used + size)
     seconds = size / rate
+    proves = limits.released_at if awaits_proof(limits) else None
     return (
-        Granted(size, wait, seconds + LATE_SECONDS, day, limits.released_at if awaits_proof(limits) else None),
+        Granted(size, wait, min(seconds + LATE_SECONDS, most), day, proves),
         Spent(begins + timedelta(seconds=seconds), day, used + size),
     )
 

@@ -256,6 +256,19 @@ def test_a_day_that_has_begun_is_not_left_again() -> None:
     assert spent.used == first.number + second.number
 
 
+@pytest.mark.parametrize(
+    ("limited", "lasts"),
+    [(Limits(per_day=100), 0.1), (Limits(per_second=2, per_day=100), 0.1), (Limits(per_second=2), 0.65)],
+)
+def test_what_counts_for_a_day_is_not_used_on_the_next(limited: Limits, lasts: float) -> None:
+    """A slice of a day ends with it: the next day would have all that was left of it on top of its own number."""
+    before = datetime(2026, 1, 6, 23, 59, 59, 900_000, tzinfo=UTC)
+    taken, _ = take_slice(limited, NOTHING_SPENT, 9, before)
+
+    assert isinstance(taken, Granted)
+    assert taken.lasts == pytest.approx(lasts)
+
+
 @given(
     limits, st.integers(min_value=-10, max_value=500), st.floats(min_value=-100, max_value=100), st.integers(0, 9000)
 )

@@ -88,6 +88,7 @@ def put(
 
     Raises UnknownCredential.
     """
+    _lock_users(tx, credential_id)
     row = _locked(tx, credential_id)
     secret_changed = new.username != row.username or (
         new.password is not None and not _is_same(vault, row.sealed_password, new.password)
@@ -159,6 +160,12 @@ def _locked(tx: Connection, credential_id: UUID) -> Any:
     if row is None:
         raise UnknownCredential(f"there is no credential {credential_id}; it may have been deleted")
     return row
+
+
+def _lock_users(tx: Connection, credential_id: UUID) -> None:
+    """Integrations first, as whoever configures or deletes one does: in turns the two would wait for each other."""
+    users = sa.select(integrations_table.c.id).where(integrations_table.c.credential_id == credential_id)
+    tx.execute(users.order_by(integrations_table.c.id).with_for_update()).all()
 
 
 def _is_same(vault: Vault, sealed: str | None, password: str) -> bool:

@@ -111,8 +111,9 @@ def _rows(direction: Direction) -> sa.Select[Any]:
 
 
 def _changed(tx: Connection, direction: Direction, name: str, *, who: str, now: datetime, **values: Any) -> Any:
-    row = _known(tx, direction, name)
+    # The integration first, as whoever deletes one does: in turns the two would wait for each other.
     _must_exist(tx, values.get("integration_id"))
+    row = _known(tx, direction, name)
     tx.execute(sa.update(domains).where(domains.c.direction == direction, domains.c.name == name).values(**values))
     before = _told({key: getattr(row, key) for key in values})
     _note(tx, direction, name, "changed", who=who, now=now, before=before, after=_told(values))

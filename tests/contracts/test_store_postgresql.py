@@ -1,8 +1,8 @@
 """What the PostgreSQL store promises when its server, its network or its data fail."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from uuid import uuid4
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -10,16 +10,21 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from mailroom.message import Kind, Status
-from mailroom.store import messages, sweeping
+from mailroom.store import credentials, domains, messages, sweeping
+from mailroom.store.credentials import NewCredential
+from mailroom.store.domains import Direction
 from mailroom.store.messages import NewMessage
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 from mailroom.store.postgresql import PostgresqlStore
+from mailroom.vault import Vault
 from tests.builders import NOW, a_message, accepted, created, migrated
 from tests.fault_proxy import FaultProxy, Mode
 from tests.services import Postgres
 
 #: An integration's id; whether it exists is not asked at accept.
 NOBODY = uuid4()
+
+VAULT = Vault(["a key for tests"])
 
 #: What a black hole may cost at most: connecting, asking, and hanging up. Far above what it should be.
 BUDGET_SECONDS = 20
@@ -319,3 +324,40 @@ async def test_the_usual_name_of_the_tls_mode_is_understood(url: str, query: str
 
     assert await store.read(ask) == 1
     await store.aclose()
+
+
+Change = Callable[[PostgresqlStore, UUID, UUID], Awaitable[object]]
+
+
+async def changing_a_credential(store: PostgresqlStore, integration_id: UUID, credential_id: UUID) -> None:
+    """Another password for whoever logs in with it."""
+    new = NewCredential(name="account", password="new")
+    await store.transaction(credentials.put, credential_id, new, VAULT, who="jane", now=NOW)
+
+
+async def pointing_a_domain(store: PostgresqlStore, integration_id: UUID, credential_id: UUID) -> None:
+    """To an integration that is about to go."""
+    point = domains.point
+    await store.transaction(point, Direction.OUTBOUND, "company.test", integration_id, who="jane", now=NOW)
+
+
+@pytest.mark.parametrize("change", [changing_a_credential, pointing_a_domain])
+async def test_changes_beside_each_other_wait_in_one_order(store: PostgresqlStore, change: Change) -> None:
+    """Whoever changes an integration comes to its credential and its domains later: nobody has those and waits for it."""
+    new = NewCredential(name="account", password="old")
+    credential_id = await store.transaction(credentials.create, new, VAULT, who="jane", now=NOW)
+    integration_id = await created(store, credential_id=credential_id)
+    await store.transaction(
+        domains.create, Direction.OUTBOUND, "company.test", integration_id=integration_id, who="jane", now=NOW
+    )
+
+    def delete_slowly(tx: Connection) -> None:
+        tx.execute(sa.text("SELECT id FROM integrations FOR UPDATE")).all()
+        tx.execute(sa.text("SELECT pg_sleep(1)"))
+        # A deadlock would be found only after a second, and end either of the two.
+        tx.execute(sa.text("SELECT 1 FROM credentials FOR UPDATE NOWAIT")).all()
+        tx.execute(sa.text("SELECT 1 FROM domains FOR UPDATE NOWAIT")).all()
+
+    deleting = asyncio.create_task(store.transaction(delete_slowly))
+    await asyncio.sleep(0.3)
+    await asyncio.gather(deleting, change(store, integration_id, credential_id))

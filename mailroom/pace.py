@@ -286,7 +286,11 @@ def _of_day(left: int) -> int:
 
 def released(limits: Limited, now: datetime) -> Limits:
     """The limits as they are right after a reset at this moment whose first message passes."""
-    return Limits(per_second=limits.per_second, per_day=limits.per_day, released_at=now, proven_at=now)
+    # A reset is no reason for the server to bear more than it did.
+    return Limits(
+        per_second=limits.per_second, per_day=limits.per_day, released_at=now, proven_at=now,
+        pace=limits.pace, paced_at=limits.paced_at,
+    )  # fmt: skip
 
 
 def drain_seconds(waiting: int, limits: Limited, now: datetime, *, connections: int, used_today: int = 0) -> float:

@@ -262,7 +262,9 @@ def reconnect(tx: Connection, integration_id: UUID, *, who: str, why: str | None
     """How it connects was changed: what was learnt before counts no more, and an ENABLED one is tested. The test's id."""
     row = _locked(tx, integration_id)
     generation = row.generation + 1
-    fresh = {"generation": generation, "failures": 0, "failed_at": None, "ehlo_size": None}
+    fresh = {
+        "generation": generation, "failures": 0, "failed_at": None, "ehlo_size": None, "pace": None, "paced_at": None,
+    }  # fmt: skip
     made = Made(name=Move.CHANGE, by=Mover.PERSON, who=who, at=now, why=why)
     if not states.move(tx, row.id, made, **fresh):
         tx.execute(sa.update(integrations).where(integrations.c.id == row.id).values(**fresh))

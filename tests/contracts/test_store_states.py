@@ -228,6 +228,19 @@ async def test_a_slow_start_begins_whatever_a_worker_takes_for_the_time(store: S
     assert not awaits_proof(await row_of(store, integration_id))
 
 
+async def test_another_server_has_asked_for_nothing_yet(store: Store, integration_id: UUID) -> None:
+    """A server's wish to slow down outlives a reset, and not a change of the server."""
+    await worker_tests(store, integration_id)
+    await store.transaction(allowances.slow_down, integration_id, 1, seen=20.0)
+    await DEEDS["enable"](store, integration_id)
+    after_a_reset = await row_of(store, integration_id)
+    await DEEDS["change"](store, integration_id)
+    after_a_change = await row_of(store, integration_id)
+
+    assert after_a_reset.pace == 10
+    assert (after_a_change.pace, after_a_change.paced_at) == (None, None)
+
+
 # --- live tests -------------------------------------------------------------------------------------------------------
 
 

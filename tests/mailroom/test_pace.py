@@ -344,7 +344,8 @@ def test_looks_that_come_a_little_late_release_the_whole_rate() -> None:
         (1, Limits(per_second=0), 8, 0, FURTHEST_ESTIMATE),
         # Two a second, doubling: 14 in the first five seconds, 29 in the next.
         (43, released(Limits(), NOW), 100, 0, 10),
-        (43, released(Limits(pace=0.1, paced_at=NOW), NOW), 100, 0, 10),
+        # A tenth a second, growing by a tenth in ten seconds.
+        (43, released(Limits(pace=0.1, paced_at=NOW), NOW), 100, 0, 171),
     ],
 )
 def test_how_long_a_backlog_takes(

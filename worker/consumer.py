@@ -218,9 +218,11 @@ class Consumer:
 
     def _needs(self) -> dict[UUID, Need]:
         """How many connections this worker could use, and how many it has or may be about to open."""
+        # Whom no ticket can reach needs none for the next one: where there is a single one, it is another's to have.
+        least = 0 if self._stopping or not self._queue.connected else 1
         return {
             integration_id: Need(
-                wanted=max(seats.peak, seats.taken + seats.waiting, 1),
+                wanted=max(seats.peak, seats.taken + seats.waiting, least),
                 kept=max(seats.total, seats.taken, self._desk.pool.count(integration_id)),
             )
             for integration_id, seats in self._seats.items()

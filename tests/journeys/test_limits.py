@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from mailroom.integration import ReportedState
@@ -13,6 +14,7 @@ from mailroom.message import Content, Kind, Lane, Status
 from mailroom.queue.ticket import Address
 from mailroom.store import allowances, messages
 from mailroom.store.content import encode_content
+from tests.fault_proxy import FaultProxy, Mode
 from tests.journeys.office import MAILBOX, Office, a_row
 from tests.smtp_server import Say, ScriptedSmtp, Stall, scripted_smtp
 from worker.app import Worker
@@ -166,3 +168,21 @@ async def test_agents_have_a_connection_to_themselves_among_all_workers(office: 
 
         assert stuck == 1
         assert smtp.most_at_once <= 2
+
+
+async def test_a_worker_without_its_broker_keeps_no_connection_from_others(office: Office) -> None:
+    """The only connection of an integration goes to a worker that tickets can reach."""
+    port = urlsplit(office.queue_url).port
+    assert port is not None
+    async with scripted_smtp() as smtp, FaultProxy(port) as proxy, office.gateway():
+        await office.add_integration(smtp.port, max_connections=1)
+        far = replace(office, queue_url=office.queue_url.replace(f":{port}", f":{proxy.port}"), addresses=[])
+        async with far.worker() as holder:
+            await office.active()
+            await office.becomes(await office.accepted(), Status.SENT)
+            assert holder.consumer.shares.of((await office.integration()).id).seats == 1
+            await proxy.set_mode(Mode.REFUSE)
+            proxy.cut()
+            async with office.worker():
+                await office.becomes(await office.accepted(), Status.SENT, seconds=25)
+            await proxy.set_mode(Mode.OK)

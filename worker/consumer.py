@@ -394,7 +394,9 @@ class Consumer:
                 await self._desk.store.statement(integrations.forget_failures, integration.id, integration.generation)
             await self._tell_pace(tried, integration)
             if tried.connected and tried.ehlo_size != integration.ehlo_size:
-                await self._desk.store.statement(integrations.set_ehlo_size, integration.id, tried.ehlo_size)
+                await self._desk.store.statement(
+                    integrations.set_ehlo_size, integration.id, integration.generation, tried.ehlo_size
+                )
         except (StoreUnavailable, CommitUnknown, BadRow) as error:
             log.warning("integration not told about", integration=integration.name, error=str(error))
 

@@ -454,9 +454,13 @@ def mark_lane(tx: Connection, integration_id: UUID, lane: Lane) -> None:
     )
 
 
-def set_ehlo_size(tx: Connection, integration_id: UUID, size: int | None) -> None:
-    """Remember what the server's last EHLO gave as its SIZE."""
-    tx.execute(sa.update(integrations).where(integrations.c.id == integration_id).values(ehlo_size=size))
+def set_ehlo_size(tx: Connection, integration_id: UUID, generation: int, size: int | None) -> None:
+    """Remember what the server's last EHLO gave as its SIZE; a former server's word counts no more."""
+    tx.execute(
+        sa.update(integrations)
+        .where(integrations.c.id == integration_id, integrations.c.generation == generation)
+        .values(ehlo_size=size)
+    )
 
 
 def count_failure(tx: Connection, blamed: Blamed, *, now: datetime) -> bool:

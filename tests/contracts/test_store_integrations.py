@@ -351,8 +351,9 @@ async def test_abandoned_tests_are_found(store: Store, integration_id: UUID) -> 
 
 
 async def test_the_size_a_server_takes_is_remembered(store: Store, integration_id: UUID) -> None:
-    """The SIZE of the last EHLO stands; a test that met none leaves it."""
-    await store.statement(integrations.set_ehlo_size, integration_id, 10_485_760)
+    """The SIZE of the last EHLO stands; a test that met none leaves it, and so does a server we have left since."""
+    await store.statement(integrations.set_ehlo_size, integration_id, 1, 10_485_760)
+    await store.statement(integrations.set_ehlo_size, integration_id, 0, 1024)
     await concluded(store, await taken(store, integration_id))
 
     assert (await row_of(store, integration_id)).ehlo_size == 10_485_760

@@ -1,8 +1,9 @@
 """Names of attached files: a name that comes out of here is harmless on every system and in every mail program."""
 
 import re
-import unicodedata
 from collections.abc import Iterable
+
+from gateway.text import composed
 
 #: Characters and UTF-8 bytes of a name. Most file systems take 255 bytes; some programs count a path of 260 in all.
 MOST_CHARACTERS = 150
@@ -27,7 +28,7 @@ def clean_name(original: str, position: int, extension: str) -> str:
     An extension of the original's own is kept in any case: it says what the sender took the file for.
     """
     # The components are parted last, so that nothing that is taken out can have hidden a separator.
-    visible = _UNSEEN.sub("", unicodedata.normalize("NFC", _UNSEEN.sub("", original)))
+    visible = _UNSEEN.sub("", composed(_UNSEEN.sub("", original)))
     last = _FORBIDDEN.sub("_", visible.replace("\\", "/").rpartition("/")[2]).rstrip(". ")
     stem, dot, own_extension = last.rpartition(".")
     if not dot or len(own_extension) > _LONGEST_EXTENSION:

@@ -26,6 +26,9 @@ async def serving(
     runner = web.AppRunner(
         app, handle_signals=False, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS,
         shutdown_timeout=shutdown_seconds,
+        # aiohttp would inflate whatever arrives, on any path and before any limit of ours: 2 MB of zeros compressed
+        # hold up the event loop for seconds. We take no compressed body anyway.
+        auto_decompress=False,
     )  # fmt: skip
     await runner.setup()
     try:

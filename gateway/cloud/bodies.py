@@ -122,7 +122,8 @@ async def read_json(request: web.Request, limits: LimitSettings, most: int = MOS
 
 async def read_bytes(request: web.Request, limits: LimitSettings, most: int) -> bytes:
     """The body as it came. Raises Refusal."""
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+    # Every one of them: who names two has the first one read here, and another one elsewhere.
+    if any(one.strip().lower() != "identity" for one in request.headers.getall(hdrs.CONTENT_ENCODING, ())):
         raise Refusal(
             415, Code.UNSUPPORTED_MEDIA_TYPE, "The body is compressed; send it as it is, without Content-Encoding."
         )

@@ -1,8 +1,10 @@
 """What a body may be: read strictly, so that every reader and every database finds the same in it."""
 
+import gzip
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from gateway.cloud.bodies import MOST_BYTES, Unreadable, from_json
 from mailroom.roles import Role
@@ -80,6 +82,21 @@ async def test_a_body_is_json_and_says_so(caller: Caller, headers: dict[str, str
     told = await caller.raw("POST", "/api/v2/integrations", data=b"{}", headers=token | headers)
 
     assert (told.status, told.body["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("/api/v2/integrations", "application/json"), ("/oauth/token", "application/x-www-form-urlencoded")],
+)
+async def test_a_second_content_encoding_hides_nothing(caller: Caller, path: str, content_type: str) -> None:
+    """A body that is compressed by any of the headers is refused."""
+    headers = [
+        ("Authorization", f"Bearer {await caller.token()}"), ("Content-Encoding", "identity"),
+        ("Content-Encoding", "gzip"), ("Content-Type", content_type),
+    ]  # fmt: skip
+    told = await caller.raw("POST", path, data=gzip.compress(b"{}"), headers=CIMultiDict(headers))
+
+    assert (told.status, "compressed" in told.body["message"]) == (415, True)
 
 
 @pytest.mark.parametrize("chunked", [True, False])

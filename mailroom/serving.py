@@ -1,12 +1,29 @@
 """Serving HTTP: the one way our processes listen."""
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 #: A header that takes longer than this to arrive ends its connection; so does a connection nobody uses.
 KEEPALIVE_SECONDS = 15.0
+
+
+def _without_its_words(record: logging.LogRecord) -> bool:
+    """A request that is no HTTP is no error of ours, and aiohttp quotes it: tokens, addresses, texts (SEC-14)."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError):
+        return True
+    record.msg, record.args = "request refused: it is not HTTP as we take it (%s)", (type(error).__name__,)
+    record.exc_info = record.exc_text = None
+    record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+    return _log.isEnabledFor(logging.INFO)
+
+
+_log = logging.getLogger(__name__)
+_log.addFilter(_without_its_words)
 
 
 class AddressTaken(Exception):
@@ -28,7 +45,7 @@ async def serving(
         shutdown_timeout=shutdown_seconds,
         # aiohttp would inflate whatever arrives, on any path and before any limit of ours: 2 MB of zeros compressed
         # hold up the event loop for seconds. We take no compressed body anyway.
-        auto_decompress=False,
+        auto_decompress=False, logger=_log,
     )  # fmt: skip
     await runner.setup()
     try:

@@ -238,7 +238,7 @@ async def _open(way: _Way, transcript: Transcript) -> aiosmtplib.SMTP | Deferred
     )
     try:
         for command, step in steps:
-            failure = await _outcome_of(command, step(client, way, transcript))
+            failure = await _outcome_of(command, step(client, way, transcript), transcript)
             if failure is not None:
                 transcript.we_hear(failure.reply.code, failure.reply.text)
                 _abort(client)
@@ -332,14 +332,15 @@ async def _log_in(client: aiosmtplib.SMTP, way: _Way, transcript: Transcript) ->
             return
 
 
-async def _outcome_of(command: str, step: Awaitable[None]) -> Deferred | None:
+async def _outcome_of(command: str, step: Awaitable[None], transcript: Transcript) -> Deferred | None:
     """None when the step was made; every exception aiosmtplib has for it is an outcome here."""
     try:
         await step
     except _Unwilling as refusal:
         return Deferred(Reply(command, None, refusal.why), refusal.blame)
     except aiosmtplib.SMTPResponseException as error:
-        return classify_opening(_reply(command, error.code, error.message))
+        # Before it is cut and escaped: half a password, or one with a tab in it, would not be found afterwards.
+        return classify_opening(_reply(command, error.code, transcript.without_secrets(error.message)))
     except (aiosmtplib.SMTPException, OSError, UnicodeError) as error:
         return _nothing_heard(command, error)
     return None

@@ -558,6 +558,25 @@ async def test_a_live_test_says_what_was_said_and_keeps_the_secret() -> None:
     assert "MAIL" not in server.verbs
 
 
+@pytest.mark.parametrize(
+    ("password", "before"),
+    [
+        pytest.param("s3cret-word", "x" * 500, id="cut in the middle"),
+        pytest.param("s3cret\tword", "", id="escaped"),
+        pytest.param("s3cret\u202eword", "", id="turned round"),
+    ],
+)
+async def test_a_quoted_password_is_hidden_however_it_would_be_shown(password: str, before: str) -> None:
+    """It is taken out of the server's words before they are cut to length or escaped."""
+    async with scripted_smtp(username="forms", password=password) as server:
+        server.script("AUTH", f"535 5.7.8 {before}{password}")
+        failed = await smtp.test_connection(server.account(password=password), "worker.test", PATIENT)
+
+    assert failed.failure is not None
+    assert "***" in failed.failure.reply.text
+    assert not any("s3cret" in text for text in (*failed.transcript, failed.failure.reply.text))
+
+
 async def test_a_server_that_lets_in_and_says_no_more_fails_the_test(server: ScriptedSmtp) -> None:
     """A connection that does not answer after its opening is none."""
     server.script("RSET", HANG_UP)

@@ -22,6 +22,10 @@ DOUBLES_IN_SECONDS = 5.0
 GROWS_BY = 1.1
 GROWS_IN_SECONDS = 10.0
 
+#: No integration's own rate is less: one message in three hours. Fewer is what a limit of the day is for, and spans
+#: of a far smaller rate go beyond any calendar.
+LEAST_RATE = 0.0001
+
 #: A rate so high limits nobody: the slow start is over, a throttle forgotten.
 BEYOND_ANY_USE = 1000.0
 
@@ -147,7 +151,8 @@ Slice = Granted | NotNow | NoLimit
 
 def rate_now(limits: Limited, now: datetime) -> float | None:
     """Messages a second that all workers together may send at this moment; None = as many as they can."""
-    rates = (limits.per_second, _slow_start(limits, now), _after_throttle(limits, now))
+    own = max(limits.per_second, LEAST_RATE) if limits.per_second else limits.per_second
+    rates = (own, _slow_start(limits, now), _after_throttle(limits, now))
     return min((rate for rate in rates if rate is not None), default=None)
 
 

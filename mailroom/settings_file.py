@@ -16,6 +16,7 @@ from typing import Any
 from mailroom.destinations import relay
 from mailroom.gate import Enforcement
 from mailroom.integration import Security
+from mailroom.pace import LEAST_RATE
 from mailroom.rates import Rate
 from mailroom.settings import (
     BadSettings,
@@ -110,8 +111,11 @@ def _whole_number(least: int, most: int | None = None) -> Callable[[object], int
 
 
 def _per_second(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise _Wrong(f"{value!r} is no number of messages a second; write a number over 0, or leave the key out")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not LEAST_RATE <= value < float("inf"):
+        raise _Wrong(
+            f"{value!r} is no number of messages a second; write a number from {LEAST_RATE:g} (for fewer there is "
+            "per_day), or leave the key out"
+        )
     return float(value)
 
 

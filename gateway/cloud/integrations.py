@@ -14,6 +14,7 @@ from gateway.cloud.calls import Answer, Call, as_uuid
 from gateway.cloud.errors import Code, Entity, Problem, Refusal, invalid, not_found
 from gateway.cloud.members import Members
 from mailroom.integration import IN_PLAIN_WORDS, Cause, IntendedState, ReportedState, Security
+from mailroom.pace import LEAST_RATE
 from mailroom.store import integrations as queries
 from mailroom.store import platform
 from mailroom.store.credentials import BASIC
@@ -144,8 +145,8 @@ PROPERTIES = (
         {"type": "integer", "title": "Connections at once", "minimum": 1, "maximum": MOST_CONNECTIONS, "default": 8},
     ),
     Property(
-        "messagesPerSecond", "per_second", lambda members, name: members.rate(name, MOST_PER_SECOND),
-        {"type": "number", "title": "Most messages a second", "exclusiveMinimum": 0, "maximum": MOST_PER_SECOND},
+        "messagesPerSecond", "per_second", lambda members, name: members.rate(name, LEAST_RATE, MOST_PER_SECOND),
+        {"type": "number", "title": "Most messages a second", "minimum": LEAST_RATE, "maximum": MOST_PER_SECOND},
     ),
     Property(
         "messagesPerDay", "per_day", lambda members, name: members.whole(name, 1, MOST_PER_DAY),

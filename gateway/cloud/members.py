@@ -93,13 +93,13 @@ class Members:
             return None
         return found
 
-    def rate(self, name: str, most: float) -> float | None:
-        """A number over 0."""
+    def rate(self, name: str, least: float, most: float) -> float | None:
+        """A number from `least` to `most`."""
         found = self.all.get(name)
         if found is None or found == "":
             return None
-        if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= most:
-            self.wrong(name, f"is no number over 0 and up to {most:g}")
+        if isinstance(found, bool) or not isinstance(found, int | float) or not least <= found <= most:
+            self.wrong(name, f"is no number from {least:g} to {most:g}")
             return None
         return float(found)
 

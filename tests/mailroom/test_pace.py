@@ -12,6 +12,7 @@ from mailroom.pace import (
     BEYOND_ANY_USE,
     FURTHEST_ESTIMATE,
     LATE_SECONDS,
+    LEAST_RATE,
     LOWERED_AT_MOST_EVERY,
     PROBE_SECONDS,
     SLICE_SECONDS,
@@ -89,6 +90,8 @@ limits = st.builds(
         (Limits(pace=10, paced_at=ago(20), per_second=12.2), 12.1),
         (Limits(pace=10, paced_at=ago(500)), None),
         (Limits(pace=0.1, paced_at=ago(9e8)), None),
+        # So slow that its spans would have no date.
+        (Limits(per_second=5e-324), LEAST_RATE),
         # The least of all.
         (Limits(per_second=100, released_at=ago(60), proven_at=ago(20), pace=30, paced_at=ago(0)), 30),
     ],
@@ -199,6 +202,11 @@ def test_a_lowered_pace_is_slower_and_never_nothing(limited: Limits, seen: float
         ),
         # A day that a clock has made up is not believed.
         (Limits(per_day=99), Spent(ago(9), "2031-01-01", 99), 3, Granted(3, 0, 5, TODAY), Spent(ago(9), TODAY, 3)),
+        # A rate that was stored before there was a least one.
+        (
+            Limits(per_second=5e-324), NOTHING_SPENT, 3,
+            Granted(1, 0, 10_000 + LATE_SECONDS, TODAY), Spent(after(10_000), TODAY, 1),
+        ),
         # A rate of nothing.
         (Limits(per_second=0), NOTHING_SPENT, 3, NotNow(1), NOTHING_SPENT),
         # Released: one goes, whatever was spent before, and the next one only when a minute has passed.
@@ -302,6 +310,7 @@ def test_slices_follow_each_other_at_the_rate(limited: Limits, wanted: int, spen
         (Limits(per_second=20), ago(99), 20, ago(0)),
         (Limits(per_second=0.1), ago(99), 1, after(9)),
         (Limits(per_second=0), ago(99), 0, ago(99)),
+        (Limits(per_second=1e-300), ago(99), 1, after(9_999)),
         (Limits(released_at=ago(1)), after(0.9), 1, after(60)),
         (Limits(released_at=ago(1)), after(59), 0, after(59)),
         (Limits(released_at=ago(61)), after(0), 1, after(60)),

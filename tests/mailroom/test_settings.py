@@ -242,6 +242,7 @@ def test_the_database_follows_the_data_folder(load: Load) -> None:
         (f"{MAIN}password = 'x'", "[integrations.main] username: is missing beside a password"),
         (f"{MAIN}username = 'x'", "[integrations.main] password: is missing beside a username"),
         (f"{MAIN}per_second = 0", "[integrations.main] per_second: 0 is no number of messages a second"),
+        (f"{MAIN}per_second = 1e-12", "[integrations.main] per_second: 1e-12 is no number of messages a second"),
         (f"{MAIN}per_day = 0.5", "[integrations.main] per_day: 0.5 is not possible here"),
         ("[smtp]\nprivate_relays = ['10.0.0.1/8']", "[smtp] private_relays: '10.0.0.1/8' is no relay"),
         ("[smtp]\nprivate_relays = ['relay:0']", "[smtp] private_relays: 'relay:0' is no relay"),

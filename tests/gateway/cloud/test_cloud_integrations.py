@@ -226,6 +226,7 @@ async def test_what_commands_change_is_shown(caller: Caller) -> None:
         ("defaultMailbox", "Support <support@company.test>"),
         ("maxConnections", 1.5),
         ("messagesPerSecond", 0),
+        ("messagesPerSecond", 1e-12),
         ("messagesPerDay", -1),
     ],
 )

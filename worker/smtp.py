@@ -28,6 +28,7 @@ from mailroom.destinations import ANYWHERE, NOT_ALLOWED, Destinations
 from mailroom.integration import Account, Security
 from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Sent
 from worker.classify import Silence, classify, classify_opening, printable, read_reply
+from worker.lookups import Lookups
 from worker.mime import UnsafeMessage, ascii_address
 
 #: Bytes handed to the transport at once; it is drained after each, so a large mail is never buffered whole (F18).
@@ -46,6 +47,9 @@ _MECHANISMS = ("plain", "login", "cram-md5")
 _MECHANISM_NOT_TAKEN = 504
 _START_INPUT = 354
 _NOT_AVAILABLE = 421
+
+#: One for all connections of the process.
+_lookups = Lookups()
 
 _Answer = aiosmtplib.SMTPResponse
 _Trust = ssl.SSLContext | None
@@ -266,9 +270,8 @@ async def _socket_to(way: _Way) -> socket.socket:
 
     A name that is resolved a second time may have another answer for whoever looked at the first (DNS rebinding).
     """
-    loop = asyncio.get_running_loop()
     host, port = way.account.host, way.account.port
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await _lookups.addresses(host, port)
     if not way.destinations.allow(host, port, [str(where[0]) for *_, where in found]):
         raise _Unwilling(Blame.CONNECTION, NOT_ALLOWED)
     trouble = OSError("the host has no address")

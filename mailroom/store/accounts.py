@@ -63,10 +63,11 @@ def _created(tx: Connection, row: Any, login: Login, vault: Vault | None, *, who
 
 
 def _put(tx: Connection, row: Any, login: Login, vault: Vault | None, *, who: str, now: datetime) -> None:
+    # What stays is what nobody else is just changing.
+    kept = credentials.locked(tx, row.credential_id)
     new = NewCredential(
-        name=row.credential_name, type=row.credential_type, username=login.username or row.username,
-        password=login.password,
-    )  # fmt: skip
+        name=kept.name, type=kept.type, username=login.username or kept.username, password=login.password
+    )
     credentials.put(tx, row.credential_id, new, _needed(vault), who=who, now=now)
 
 

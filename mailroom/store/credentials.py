@@ -88,8 +88,7 @@ def put(
 
     Raises UnknownCredential.
     """
-    _lock_users(tx, credential_id)
-    row = _locked(tx, credential_id)
+    row = locked(tx, credential_id)
     secret_changed = new.username != row.username or (
         new.password is not None and not _is_same(vault, row.sealed_password, new.password)
     )
@@ -111,7 +110,7 @@ def put(
 
 def delete(tx: Connection, credential_id: UUID, *, who: str, now: datetime) -> None:
     """Forget a credential that nothing uses. Raises UnknownCredential, CredentialInUse."""
-    row = _locked(tx, credential_id)
+    row = locked(tx, credential_id)
     used_by = [used.name for used in users_of(tx, credential_id)]
     if used_by:
         raise CredentialInUse(
@@ -155,7 +154,9 @@ def reseal_all(tx: Connection, vault: Vault, *, who: str, now: datetime) -> Rese
     return Resealed(resealed=resealed, unreadable=tuple(unreadable))
 
 
-def _locked(tx: Connection, credential_id: UUID) -> Any:
+def locked(tx: Connection, credential_id: UUID) -> Any:
+    """A credential that nobody else changes before this transaction ends. Raises UnknownCredential."""
+    _lock_users(tx, credential_id)
     row = tx.execute(sa.select(credentials).where(credentials.c.id == credential_id).with_for_update()).one_or_none()
     if row is None:
         raise UnknownCredential(f"there is no credential {credential_id}; it may have been deleted")

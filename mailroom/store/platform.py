@@ -14,7 +14,7 @@ from mailroom.integration import IntendedState
 from mailroom.store import credentials, domains, integrations
 from mailroom.store.credentials import NewCredential
 from mailroom.store.domains import Direction
-from mailroom.store.integrations import NameTaken, NewIntegration, UnknownCredential, UnknownIntegration
+from mailroom.store.integrations import NameTaken, NewIntegration, UnknownIntegration
 from mailroom.store.schema import integrations as integrations_table
 from mailroom.vault import Vault
 
@@ -67,9 +67,8 @@ def change_credential(
     tx: Connection, credential_id: UUID, change: CredentialChange, vault: Vault, *, who: str, now: datetime
 ) -> tuple[Any, list[UUID]]:
     """Change some of a credential: it as it is then, and who logs in anew because of it. Raises UnknownCredential."""
-    row = credentials.get(tx, credential_id)
-    if row is None:
-        raise UnknownCredential(f"there is no credential {credential_id}")
+    # What stays is what nobody else is just changing.
+    row = credentials.locked(tx, credential_id)
     new = NewCredential(
         name=change.name or row.name,
         type=row.type,

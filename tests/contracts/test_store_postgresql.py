@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from mailroom.message import Kind, Status
-from mailroom.store import credentials, domains, messages, sweeping
+from mailroom.store import credentials, domains, messages, platform, sweeping
 from mailroom.store.credentials import NewCredential
 from mailroom.store.domains import Direction
 from mailroom.store.messages import NewMessage
+from mailroom.store.platform import CredentialChange
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 from mailroom.store.postgresql import PostgresqlStore
 from mailroom.vault import Vault
@@ -361,3 +362,25 @@ async def test_changes_beside_each_other_wait_in_one_order(store: PostgresqlStor
     deleting = asyncio.create_task(store.transaction(delete_slowly))
     await asyncio.sleep(0.3)
     await asyncio.gather(deleting, change(store, integration_id, credential_id))
+
+
+async def test_two_who_change_a_credential_at_once_both_have_their_way(store: PostgresqlStore) -> None:
+    """What one leaves as it is stays as the other one made it."""
+    vault, begun = Vault(["a key for tests"]), asyncio.Event()
+    new = NewCredential(name="c", username="u", password="p")
+    one = await store.transaction(credentials.create, new, vault, who="test", now=NOW)
+
+    def rename(tx: Connection) -> None:
+        platform.change_credential(tx, one, CredentialChange(name="d"), vault, who="a", now=NOW)
+        begun.set()
+        tx.execute(sa.select(sa.func.pg_sleep(0.5)))
+
+    renaming = asyncio.ensure_future(store.transaction(rename))
+    await begun.wait()
+    change = CredentialChange(username="v")
+    await store.transaction(platform.change_credential, one, change, vault, who="b", now=NOW)
+    await renaming
+
+    row = await store.read(credentials.get, one)
+    assert row is not None
+    assert (row.name, row.username) == ("d", "v")

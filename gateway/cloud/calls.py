@@ -1,6 +1,7 @@
 """A call of the platform API: what its endpoint gets, and what that gives back."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ from multidict import MultiMapping
 from gateway.admission import Admission, ClientRates, Proxies
 from gateway.cloud.access import Access
 from gateway.cloud.answers import Page
-from gateway.cloud.errors import Problem, invalid, not_found
+from gateway.cloud.errors import Problem, busy, invalid, not_found
 from mailroom.queue.port import Queue
 from mailroom.roles import Permission
 from mailroom.settings import Settings
@@ -46,6 +47,14 @@ class Platform:
     def address_of(self, request: web.Request) -> str:
         """The address of the client that sent this."""
         return self.proxies.client(request.remote or "unknown", request.headers.getall("X-Forwarded-For", ()))
+
+    @contextlib.contextmanager
+    def admitted(self, size: int) -> Iterator[None]:
+        """Have a request whose body has at most this size in hand while inside. Raises Refusal when that is too much."""
+        if not self.admission.has_room_for(size):
+            raise busy("Too much is in hand at the moment; nothing was done.")
+        with self.admission.entered(size):
+            yield
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,13 @@
 """What the platform API answers when it does not do what it was asked: ErrorBody, as the vendor's clients know it."""
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+#: Seconds after which to ask again where we cannot at the moment; spread, so that not all come back at once.
+SOONEST_RETRY, LATEST_RETRY = 3, 10
 
 
 class Code(StrEnum):
@@ -100,3 +104,9 @@ def invalid(problems: Iterable[Problem]) -> Refusal:
 def not_found(noun: str, wanted: str) -> Refusal:
     """There is nothing of this id."""
     return Refusal(404, Code.NOT_FOUND, f"There is no {noun} {wanted!r}.", entity=Entity(wanted, noun))
+
+
+def busy(sentence: str) -> Refusal:
+    """Not at the moment; when to ask again is told."""
+    wait = SOONEST_RETRY + secrets.randbelow(LATEST_RETRY - SOONEST_RETRY + 1)
+    return Refusal(503, Code.SERVICE_UNAVAILABLE, f"{sentence} Ask again later.", retry_after=wait)

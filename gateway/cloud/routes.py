@@ -1,6 +1,5 @@
 """The platform API over HTTP: every endpoint in one table, with the permission it asks for."""
 
-import secrets
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +13,7 @@ from gateway.cloud.answers import PREFIX
 from gateway.cloud.bodies import expected_size, read_json
 from gateway.cloud.calls import Answer, Call, Endpoint, Platform
 from gateway.cloud.correlation import correlation_id, mark
-from gateway.cloud.errors import Code, Refusal, error_body
+from gateway.cloud.errors import Code, Refusal, busy, error_body
 from mailroom.logs import get_logger
 from mailroom.roles import Permission
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
@@ -68,9 +67,6 @@ ENDPOINTS = (
     Endpoint("POST", f"{_OUTBOUND}/{_DOMAIN}/testconnection", _MANAGE, domains.test_outbound, "test, and send a letter"),
 )  # fmt: skip
 
-#: Seconds after which to ask again where we cannot at the moment; spread, so that not all come back at once.
-SOONEST_RETRY, LATEST_RETRY = 3, 10
-
 #: Nothing here may be kept on the way, or taken for something else.
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -90,10 +86,7 @@ def _handler(platform: Platform, endpoint: Endpoint) -> Callable[[web.Request], 
     async def handle(request: web.Request) -> web.Response:
         client = await platform.access.caller(request.headers.get(hdrs.AUTHORIZATION, ""))
         require(client, endpoint.permission)
-        size = expected_size(request)
-        if not platform.admission.has_room_for(size):
-            raise _busy("Too much is in hand at the moment; nothing was done.")
-        with platform.admission.entered(size):
+        with platform.admitted(expected_size(request)):
             body = await read_json(request, platform.settings.limits)
             call = Call(
                 platform=platform, client=client, path=request.match_info, query=request.query, body=body,
@@ -129,7 +122,7 @@ async def _answered(request: web.Request, handler: _Handler) -> web.StreamRespon
         refusal = _of_aiohttp(request, error)
     except StoreUnavailable as error:
         log.warning("call not answered", path=request.path, error=str(error), correlation_id=correlation_id(request))
-        refusal = _busy("The database does not answer at the moment; nothing was done.")
+        refusal = busy("The database does not answer at the moment; nothing was done.")
     except CommitUnknown as error:
         log.warning("call in doubt", path=request.path, error=str(error), correlation_id=correlation_id(request))
         told = "Contact with the database was lost: this may or may not have been done. Read it before repeating."
@@ -165,11 +158,6 @@ def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Refusal:
             return Refusal(413, Code.REQUEST_TOO_LARGE, "The body is too large.")
         case _:
             return Refusal(error.status, Code.BAD_REQUEST, error.reason)
-
-
-def _busy(sentence: str) -> Refusal:
-    wait = SOONEST_RETRY + secrets.randbelow(LATEST_RETRY - SOONEST_RETRY + 1)
-    return Refusal(503, Code.SERVICE_UNAVAILABLE, f"{sentence} Ask again later.", retry_after=wait)
 
 
 def _is_ours(path: str) -> bool:

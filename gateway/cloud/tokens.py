@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import hdrs, web
 
-from gateway.cloud.bodies import read_bytes
+from gateway.cloud.bodies import expected_size, read_bytes
 from gateway.cloud.calls import Platform, as_uuid
 from gateway.cloud.errors import Code, Refusal
 from mailroom.logs import get_logger
@@ -63,8 +63,9 @@ async def give_token(platform: Platform, request: web.Request) -> web.Response:
             retry_after=int(FAILURES.seconds),
         )  # fmt: skip
     try:
-        fields = await _fields(platform, request)
-        token = await _token_for(platform, _claim(request, fields))
+        with platform.admitted(expected_size(request, _MOST_BYTES)):
+            fields = await _fields(platform, request)
+            token = await _token_for(platform, _claim(request, fields))
     except _Refused as refused:
         if refused.error == "invalid_client":
             await platform.rates.allows(FAILURES, _COUNTED_AS, address)

@@ -123,13 +123,16 @@ async def test_a_known_token_outlives_a_short_failure(ailing: tuple[Caller, Aili
     assert told.status == 503
 
 
-async def test_too_much_at_once_is_told_at_once(office: Office) -> None:
-    """When the bytes in hand are used up, JSON callers are answered 503 with Retry-After, before their body is read."""
+@pytest.mark.parametrize("path", ["/api/v2/integrations", "/oauth/token"])
+async def test_too_much_at_once_is_told_at_once(office: Office, path: str) -> None:
+    """When the bytes in hand are used up, callers are answered 503 with Retry-After, before their body is read."""
     platform = platform_of(office.store, LimitSettings(bytes_in_flight=10))
     async with serving(app_of(platform), "127.0.0.1:0") as address:
         office.addresses.append(address)
         caller = await caller_of(office)
-        told = await caller.call("POST", "/integrations", TYPE)
+        admin = caller.clients[Role.ADMIN].id
+        token = await office.store.transaction(clients.issue, admin, now=datetime.now(UTC))
+        told = await caller.raw("POST", path, data=b"x" * 20, headers={"Authorization": f"Bearer {token}"})
 
     assert (told.status, told.body["code"]) == (503, "service.unavailable")
     assert 3 <= int(told.headers["Retry-After"]) <= 10

@@ -124,5 +124,7 @@ def _change(body: Members) -> CredentialChange:
     for unknown in fields.all.keys() - set(_FIELDS):
         fields.wrong(unknown, f"is no field of {BASIC}; its fields are {', '.join(_FIELDS)}")
     username, password = fields.line("userName"), fields.secret("password")
+    if username == "" and fields.all["userName"]:
+        fields.wrong("userName", "has nothing but spaces and marks that cannot be seen")
     body.checked()
     return CredentialChange(name=name or None, username=username, password=password)

@@ -67,6 +67,7 @@ async def test_the_type_may_be_named_either_way(caller: Caller, named: dict[str,
         ({"credentialFields": None}, "credentialFields.userName"),
         ({"credentialFields": {"userName": "x", "password": "y", "token": "z"}}, "credentialFields.token"),
         ({"credentialFields": {"userName": 5, "password": "y"}}, "credentialFields.userName"),
+        ({"credentialFields": {"userName": " \u202e", "password": "y"}}, "credentialFields.userName"),
     ],
 )
 async def test_what_cannot_be_kept_is_told(caller: Caller, changes: dict[str, Any], field: str) -> None:

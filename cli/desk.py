@@ -99,7 +99,11 @@ async def _bind(runner: web.AppRunner, folder: Path) -> None:
 
 async def ask(folder: Path, operation: str, args: dict[str, Any], who: str) -> Any:
     """What the process that has this data folder answers; raises NobodyThere, Refused."""
-    body = msgspec.json.encode({"who": who, "args": args})
+    try:
+        body = msgspec.json.encode({"who": who, "args": args})
+    except UnicodeEncodeError:
+        # From None: what was typed may be a password.
+        raise Refused("what was typed is not text in this terminal's encoding; write it in UTF-8") from None
     try:
         async with (
             ClientSession(connector=UnixConnector(_address(folder)), timeout=ClientTimeout(total=120)) as session,

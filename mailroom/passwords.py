@@ -29,7 +29,11 @@ async def hashed(password: str) -> str:
             f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters, and this one {len(password)}; "
             "choose another, a sentence for example"
         )
-    return await asyncio.get_running_loop().run_in_executor(_threads, _hasher.hash, password)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_threads, _hasher.hash, password)
+    except UnicodeEncodeError:
+        # From None: the error has the password in it.
+        raise BadPassword("the password is not text in this terminal's encoding; write it in UTF-8") from None
 
 
 async def is_password(password: str, kept: str) -> bool:
@@ -42,5 +46,5 @@ async def is_password(password: str, kept: str) -> bool:
 def _verified(kept: str, password: str) -> bool:
     try:
         return _hasher.verify(kept, password)
-    except (VerificationError, InvalidHashError):
+    except (VerificationError, InvalidHashError, UnicodeEncodeError):
         return False

@@ -102,6 +102,8 @@ async def test_the_desk_answers_and_refuses(operator: Operator, tmp_path: Path) 
             await ask(tmp_path, "integrations.show", {"name": "x"}, "cli tester")
         with pytest.raises(Refused, match="another version"):
             await ask(tmp_path, "integrations.paint", {}, "cli tester")
+        with pytest.raises(Refused, match="not text in this terminal's encoding"):
+            await ask(tmp_path, "integrations.show", {"name": "x\udcff"}, "cli tester")
 
     assert [one["name"] for one in listed] == ["main"]
 

@@ -29,6 +29,15 @@ async def test_a_password_has_a_length(length: int) -> None:
         await hashed("ä" * length)
 
 
+async def test_a_password_is_text() -> None:
+    """Bytes that a terminal could not decode are nobody's password; the refusal does not repeat them."""
+    with pytest.raises(BadPassword, match="write it in UTF-8") as refused:
+        await hashed("\udcff" * SHORTEST_PASSWORD)
+
+    assert refused.value.__suppress_context__
+    assert not await is_password("\udcff" * SHORTEST_PASSWORD, await hashed(PASSWORD))
+
+
 async def test_hashing_lets_others_run() -> None:
     """While a password is computed the loop goes on."""
     turns = 0

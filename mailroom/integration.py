@@ -9,6 +9,11 @@ from uuid import UUID
 
 from mailroom.outcome import Blame
 
+#: The most connections that an integration may be given: they are dealt out to the workers one by one.
+MOST_CONNECTIONS = 1000
+#: The most messages that a limit of the day may be; the databases keep it in 32 bits.
+MOST_PER_DAY = 1_000_000_000
+
 
 class IntendedState(StrEnum):
     """What the admin wants."""

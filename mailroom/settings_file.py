@@ -15,7 +15,7 @@ from typing import Any
 
 from mailroom.destinations import relay
 from mailroom.gate import Enforcement
-from mailroom.integration import Security
+from mailroom.integration import MOST_CONNECTIONS, MOST_PER_DAY, Security
 from mailroom.pace import LEAST_RATE
 from mailroom.rates import Rate
 from mailroom.settings import (
@@ -323,9 +323,9 @@ INTEGRATION = _keys(
     username=Key("username", _text),
     password=Key("password", _secret, secret=True),
     mailbox=Key("mailbox", _address),
-    max_connections=Key("max_connections", _whole_number(1)),
+    max_connections=Key("max_connections", _whole_number(1, MOST_CONNECTIONS)),
     per_second=Key("per_second", _per_second),
-    per_day=Key("per_day", _whole_number(1)),
+    per_day=Key("per_day", _whole_number(1, MOST_PER_DAY)),
     **{"from": Key("sender", _sender)},
 )
 SMTP = _keys(private_relays=Key("private_relays", _relays))

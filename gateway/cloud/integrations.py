@@ -13,7 +13,15 @@ from gateway.cloud.answers import date, listing, uri, without_nulls
 from gateway.cloud.calls import Answer, Call, as_uuid
 from gateway.cloud.errors import Code, Entity, Problem, Refusal, invalid, not_found
 from gateway.cloud.members import Members
-from mailroom.integration import IN_PLAIN_WORDS, Cause, IntendedState, ReportedState, Security
+from mailroom.integration import (
+    IN_PLAIN_WORDS,
+    MOST_CONNECTIONS,
+    MOST_PER_DAY,
+    Cause,
+    IntendedState,
+    ReportedState,
+    Security,
+)
 from mailroom.pace import LEAST_RATE
 from mailroom.store import integrations as queries
 from mailroom.store import platform
@@ -35,9 +43,7 @@ NOUN = "integration"
 PATH = "/integrations"
 
 LARGEST_PORT = 65_535
-MOST_CONNECTIONS = 1000
 MOST_PER_SECOND = 10_000
-MOST_PER_DAY = 1_000_000_000
 #: Characters, as the vendor's campaigns have it.
 LONGEST_FROM_NAME = 64
 LONGEST_NOTES = 10_000

@@ -246,6 +246,11 @@ def test_the_database_follows_the_data_folder(load: Load) -> None:
         (f"{MAIN}per_day = 0.5", "[integrations.main] per_day: 0.5 is not possible here"),
         ("[smtp]\nprivate_relays = ['10.0.0.1/8']", "[smtp] private_relays: '10.0.0.1/8' is no relay"),
         ("[smtp]\nprivate_relays = ['relay:0']", "[smtp] private_relays: 'relay:0' is no relay"),
+        (
+            f"{MAIN}max_connections = 1001",
+            "[integrations.main] max_connections: 1001 is not possible here; write a whole number from 1 to 1000",
+        ),
+        (f"{MAIN}per_day = 3000000000", "[integrations.main] per_day: 3000000000 is not possible here"),
         (f"{MAIN}max_connections = 0", "[integrations.main] max_connections: 0 is not possible here"),
         ("[integrations.a]\nhost = ''\nfrom = 'a@b.c'", "[integrations.a] host: is empty"),
         ("[integrations.a]\nhost = 'a:25/x'\nfrom = 'a@b.c'", "[integrations.a] host: 'a:25/x' is no host name"),

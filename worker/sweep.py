@@ -120,7 +120,17 @@ class Sweep:
             await self.store.transaction(states.settle_deactivating, now)
         active = [one.id for one in self.watch.all.values() if may_send(one)]
         for integration_id in await self.store.read(sweeping.with_held, active):
+            await self._release(integration_id, now)
+
+    async def _release(self, integration_id: UUID, now: datetime) -> None:
+        """Queue what one integration had held. Whatever is wrong with it concerns no other one."""
+        try:
             released = await self.store.transaction(allowances.release, integration_id, most=RELEASED_AT_ONCE, now=now)
+        except (StoreUnavailable, CommitUnknown):
+            raise
+        except Exception:
+            log.exception("held messages not released, by our own fault", integration_id=str(integration_id))
+        else:
             await self._ticket(released)
 
     async def bury_dead(self) -> None:

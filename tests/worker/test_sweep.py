@@ -2,19 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Concatenate
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
 
+from mailroom.integration import ReportedState
 from mailroom.message import Lane, Status
 from mailroom.queue.memory import MemoryQueue
 from mailroom.queue.port import QueueUnavailable
 from mailroom.queue.ticket import Address, Ticket
-from mailroom.store import messages, sessions
+from mailroom.store import allowances, messages, schema, sessions
+from mailroom.store.port import Store
 from mailroom.store.sqlite import SqliteStore
 from mailroom.tickets import TicketWriter
 from mailroom.vault import Vault
@@ -185,3 +190,49 @@ async def test_a_broker_that_hangs_does_not_keep_the_dead_alive(store: SqliteSto
     await asyncio.wait(loops)
 
     assert await alive(store) == set()
+
+
+@dataclass
+class Choosy:
+    """A store that stumbles over what one integration has held."""
+
+    store: Store
+    bad: UUID | None = None
+
+    async def statement(self, work: Callable[Concatenate[Connection, ...], Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a statement."""
+        return await self.store.statement(work, *args, **kwargs)
+
+    async def transaction(self, work: Callable[Concatenate[Connection, ...], Any], *args: Any, **kwargs: Any) -> Any:
+        """Run work, or fail as a defect does."""
+        if work is allowances.release and args[0] == self.bad:
+            raise OverflowError("date value out of range")
+        return await self.store.transaction(work, *args, **kwargs)
+
+    async def read(self, work: Callable[Concatenate[Connection, ...], Any], *args: Any, **kwargs: Any) -> Any:
+        """Read."""
+        return await self.store.read(work, *args, **kwargs)
+
+    async def aclose(self) -> None:
+        """Nothing of its own."""
+
+
+async def test_one_integrations_trouble_is_no_others(store: SqliteStore, clock: Clock) -> None:
+    """What cannot be released for one integration does not keep the mail of the others."""
+    ids = [await created(store, name=name) for name in ("first", "second")]
+    held = [await accepted(store, one, expires_at=TOMORROW, status=Status.HELD) for one in ids]
+
+    def activate(tx: Connection) -> None:
+        tx.execute(sa.update(schema.integrations).values(reported_state=ReportedState.ACTIVE))
+
+    await store.transaction(activate)
+    choosy, queue = Choosy(store), MemoryQueue()
+    watch = IntegrationWatch(choosy, Vault(["key"]))
+    await watch.refresh()
+    sweep = Sweep(choosy, queue, watch, TicketWriter(queue, choosy), clock)
+    # Whichever comes first.
+    for choosy.bad in ids:
+        await sweep.due()
+
+    statuses = await store.read(messages.statuses, [message.id for message in held])
+    assert set(statuses.values()) == {Status.QUEUED}

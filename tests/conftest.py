@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from structlog.testing import capture_logs
 
 from tests.services import Postgres, RabbitMQ, Services, Sink, missing_services
+
+# How long an example takes depends on who else is at work on this machine; the time limit of the test is enough.
+settings.register_profile("mailroom", deadline=None)
+settings.load_profile("mailroom")
 
 SERVICES = frozenset({"postgres", "rabbitmq", "smtp_sink"})
 

@@ -33,7 +33,7 @@ FLAG = "\U0001f1e9\U0001f1ea"
         (f"a{FLAG}{FLAG}bcd", 5, f"a{FLAG}…"),
         (f"a{FLAG}{FLAG}bcd", 4, f"a{FLAG}…"),
         # But one without an end is.
-        ("a" + "\u0323" * 500, 100, "\u1ea1" + "\u0323" * 98 + "…"),
+        ("a" + "\u0323" * 500, 20, "\u1ea1" + "\u0323" * 18 + "…"),
         # What fills newsletters' first line.
         ("Sale!" + "\u00a0\u200c\u034f" * 40 + "Now", 200, "Sale! Now"),
         ("\ufeffsoft\u00adly", 200, "softly"),

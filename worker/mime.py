@@ -18,7 +18,8 @@ from uuid import UUID
 import idna
 import pybase64
 
-from mailroom.message import Attachment, Content
+from mailroom import threads
+from mailroom.message import Attachment, Content, Correspondent
 
 #: RFC 5322 section 2.1.1: lines should be no longer than this, and must not be longer than the next.
 LINE = 76
@@ -48,6 +49,11 @@ _ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.\u00a1-\ud7ff\ue000-\U001
 _LONGEST_ADDRESS = 254
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*", re.IGNORECASE)
+#: What no reader takes for anything but one id: no quotes, comments or escapes, which RFC 5322 section 3.6.4 has too.
+_MESSAGE_ID = re.compile(r"<[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]+@[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.:\[\]]+>")
+#: None of these is ever escaped in a URL, so "cid:" and the id is all that HTML can call it by (RFC 2392).
+_CONTENT_ID = re.compile(r"[A-Za-z0-9.\-]{1,100}")
+_CALLED_BY_THE_HTML = re.compile(r"\bcid:([A-Za-z0-9.\-]+)", re.IGNORECASE)
 _SAFE_FILE_NAME = re.compile(r"[A-Za-z0-9 !#$&'()+,\-.;=@\[\]^_`{}~]+")
 
 #: Headers that only this file writes; `Content.headers` may not bring them.
@@ -56,26 +62,39 @@ _OURS = frozenset(
 )
 
 
+#: Headers whose value is message ids, which may not be written as encoded words.
+_OF_IDS = frozenset({"in-reply-to", "references"})
+
+
 class UnsafeMessage(Exception):
     """The finished bytes do not say what was meant, or an address or name cannot be written safely. It is not sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """The value of an address header: a display name, perhaps empty, and one address."""
+    """One of the addresses of an address header, and its display name, perhaps empty."""
 
     display: str
     address: str
 
 
 @dataclass(frozen=True, slots=True)
-class FileName:
-    """The value of a part's Content-Disposition."""
+class Ids:
+    """The value of a header that names messages or parts, each id in its angle brackets."""
 
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Disposition:
+    """The value of a part's Content-Disposition: "attachment" or "inline", and the name of the file."""
+
+    shown: str
     name: str
 
 
-Meaning = str | Mailbox | FileName
+#: Text, the mailboxes of an address header, ids, or what a file is.
+Meaning = str | tuple[Mailbox, ...] | Ids | Disposition
 Headers = list[tuple[str, Meaning]]
 
 
@@ -89,10 +108,12 @@ def compose(
 ) -> bytes:
     """The whole message, 7-bit and CRLF only, the same bytes at every attempt; raises UnsafeMessage.
 
+    All copies of a letter that were accepted at the same time are the same bytes too, unless their To is their own.
     `attachments` are the bytes of `content.attachments`, in the same order.
     """
-    meant = _headers(message_id, content, from_address, from_name, accepted_at)
-    body = _body(message_id, content, attachments)
+    letter_id = content.letter_id or message_id
+    meant = _headers(letter_id, content, from_address, from_name, accepted_at)
+    body = _body(letter_id, content, attachments)
     wire = b"".join((_written(meant), *body))
     _must_say(meant, wire, also=("Content-Type", "Content-Transfer-Encoding"))
     return wire
@@ -115,7 +136,7 @@ async def compose_off_loop(
 
 def message_id_of(message_id: UUID, sender: str) -> str:
     """The Message-ID that a message from this address has; raises UnsafeMessage."""
-    return f"<{message_id}@{ascii_address(sender).rpartition('@')[2]}>"
+    return threads.message_id_of(message_id, ascii_address(sender))
 
 
 def ascii_address(address: str) -> str:
@@ -136,25 +157,46 @@ def ascii_address(address: str) -> str:
 
 
 def _headers(
-    message_id: UUID, content: Content, from_address: str, from_name: str | None, accepted_at: datetime
+    letter_id: UUID, content: Content, from_address: str, from_name: str | None, accepted_at: datetime
 ) -> Headers:
     """Every header of the message but those that describe its body."""
     sender = ascii_address(content.from_address or from_address)
     display = content.from_name if content.from_name is not None else from_name
+    # The recipient goes into the envelope: it is judged here too where To and Cc name others.
+    recipient = Mailbox("", ascii_address(content.to))
     headers: Headers = [
-        ("From", Mailbox(_one_line(display or ""), sender)),
-        ("To", Mailbox("", ascii_address(content.to))),
+        ("From", (Mailbox(_one_line(display or ""), sender),)),
+        ("To", tuple(map(_mailbox_of, content.to_all)) or (recipient,)),
+    ]
+    if content.cc:
+        headers.append(("Cc", tuple(map(_mailbox_of, content.cc))))
+    if content.reply_to:
+        headers.append(("Reply-To", (_mailbox_of(Correspondent(content.reply_to, content.reply_to_name)),)))
+    headers += [
         ("Subject", _one_line(content.subject)),
         ("Date", format_datetime(accepted_at.astimezone(UTC))),
-        ("Message-ID", message_id_of(message_id, sender)),
+        ("Message-ID", Ids((threads.message_id_of(letter_id, sender),))),
         ("MIME-Version", "1.0"),
     ]
-    if content.reply_to:
-        headers.insert(
-            2, ("Reply-To", Mailbox(_one_line(content.reply_to_name or ""), ascii_address(content.reply_to)))
-        )
-    headers.extend((_extra_name(name), _one_line(value)) for name, value in content.headers)
+    headers.extend(_extra(name, value) for name, value in content.headers)
     return headers
+
+
+def _mailbox_of(person: Correspondent) -> Mailbox:
+    return Mailbox(_one_line(person.name or ""), ascii_address(person.address))
+
+
+def _extra(name: str, value: str) -> tuple[str, Meaning]:
+    """A header that the content brings; raises UnsafeMessage."""
+    return _extra_name(name), _ids(name, value) if name.lower() in _OF_IDS else _one_line(value)
+
+
+def _ids(name: str, value: str) -> Ids:
+    ids = tuple(value.split())
+    safe = ids and "=?" not in value and all(_MESSAGE_ID.fullmatch(one) for one in ids)
+    if not safe:
+        raise UnsafeMessage(f"the header {name} holds something that is no message id")
+    return Ids(ids)
 
 
 def _extra_name(name: str) -> str:
@@ -189,15 +231,15 @@ def _value(name: str, meaning: Meaning) -> str:
     match meaning:
         case str():
             return _text(len(name) + 1, meaning)
-        case Mailbox(display="", address=address):
-            return f" {address}"
-        case Mailbox():
-            phrase = _phrase(len(name) + 1, meaning.display)
-            used = len(phrase) - phrase.rfind("\n")
-            gap = " " if used + len(name) + len(meaning.address) + len(" <>") <= LINE else "\r\n "
-            return f"{phrase}{gap}<{meaning.address}>"
-        case FileName(name=file_name):
-            return f" attachment;\r\n {_file_name(file_name)}"
+        case tuple():
+            return _address_list(len(name) + 1, meaning)
+        case Ids(ids=ids):
+            chain = _folded(len(name) + 1, " ".join(ids))
+            if chain is None:
+                raise UnsafeMessage(f"the header {name} holds an id that is longer than a line may be")
+            return chain
+        case Disposition():
+            return f" {meaning.shown};\r\n {_file_name(meaning.name)}"
 
 
 def _text(used: int, value: str) -> str:
@@ -247,6 +289,35 @@ def _pieces(data: bytes, first: int) -> Iterator[bytes]:
         start, room = end, _WORD_BYTES
 
 
+def _address_list(used: int, mailboxes: tuple[Mailbox, ...]) -> str:
+    """Mailboxes with commas between them (RFC 5322 section 3.4); one that does not fit begins a line of its own."""
+    column, written = used, ""
+    for number, mailbox in enumerate(mailboxes, start=1):
+        end = "," if number < len(mailboxes) else ""
+        piece = _mailbox(column, mailbox, end)
+        if written and column + len(piece) > LINE:
+            piece = "\r\n" + _mailbox(0, mailbox, end)
+        column = _column_after(column, piece)
+        written += piece
+    return written
+
+
+def _mailbox(used: int, mailbox: Mailbox, end: str) -> str:
+    """An address, with its name before it where it has one."""
+    if not mailbox.display:
+        return f" {mailbox.address}{end}"
+    phrase = _phrase(used, mailbox.display)
+    address = f"<{mailbox.address}>{end}"
+    gap = " " if _column_after(used, phrase) + 1 + len(address) <= LINE else "\r\n "
+    return f"{phrase}{gap}{address}"
+
+
+def _column_after(used: int, written: str) -> int:
+    """How many characters are on the line when this is written after so many."""
+    lines_before = written.rfind("\n") + 1
+    return len(written) - lines_before if lines_before else used + len(written)
+
+
 def _phrase(used: int, display: str) -> str:
     """A display name (RFC 5322 section 3.2.5): bare atoms, a quoted string, or encoded words."""
     if "=?" not in display and _PRINTABLE_ASCII.fullmatch(display) and used + len(display) + len(' ""') <= LINE:
@@ -284,22 +355,42 @@ def _continued(escaped: str) -> Iterator[str]:
 # --- The body --------------------------------------------------------------------------------------------------------
 
 
-def _body(message_id: UUID, content: Content, attachments: Sequence[bytes]) -> list[bytes]:
-    """From the Content-Type on: text, or text and html as alternatives, and the attachments beside them."""
+def _body(letter_id: UUID, content: Content, attachments: Sequence[bytes]) -> list[bytes]:
+    """From the Content-Type on: text, or text and html as alternatives, and the attachments beside them.
+
+    What the HTML shows goes with it, so that a reader who chooses the text is not shown its images as files.
+    """
+    shown = _shown_in_the_html(content)
+    images, files = [], []
+    for file, data in zip(content.attachments, attachments, strict=True):
+        if file.content_id in shown:
+            images.append(_inline_part(file, file.content_id, data))
+        else:
+            files.append(_file_part(file, data))
     letter = _text_part("plain", content.text)
     if content.html is not None:
         html = _text_part("html", content.html)
-        letter = _multipart("alternative", message_id, [letter, html])
-    if not content.attachments:
-        return letter
-    files = [_file_part(file, data) for file, data in zip(content.attachments, attachments, strict=True)]
-    return _multipart("mixed", message_id, [letter, *files])
+        if images:
+            # RFC 2387: the root is the first part, and its type is said.
+            html = _multipart("related", letter_id, [html, *images], parameter=' type="text/html";')
+        letter = _multipart("alternative", letter_id, [letter, html])
+    return _multipart("mixed", letter_id, [letter, *files]) if files else letter
 
 
-def _multipart(subtype: str, message_id: UUID, parts: Sequence[list[bytes]]) -> list[bytes]:
+def _shown_in_the_html(content: Content) -> frozenset[str]:
+    """The content ids that the HTML mentions; raises UnsafeMessage for one that cannot be written safely."""
+    ids = [file.content_id for file in content.attachments if file.content_id is not None]
+    if not ids:
+        return frozenset()
+    if not all(map(_CONTENT_ID.fullmatch, ids)) or len(set(ids)) < len(ids):
+        raise UnsafeMessage("a file has a content id that cannot be written safely, or another file has the same")
+    return frozenset(ids).intersection(_CALLED_BY_THE_HTML.findall(content.html or ""))
+
+
+def _multipart(subtype: str, letter_id: UUID, parts: Sequence[list[bytes]], *, parameter: str = "") -> list[bytes]:
     """The parts between boundaries. No part can hold one: "=_" is in no line that an encoding made (RFC 2045, 6.7)."""
-    boundary = f"=_{subtype[0]}_{message_id.hex}"
-    pieces = [f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n\r\n'.encode("ascii")]
+    boundary = f"=_{subtype[0]}_{letter_id.hex}"
+    pieces = [f'Content-Type: multipart/{subtype};{parameter}\r\n boundary="{boundary}"\r\n\r\n'.encode("ascii")]
     delimiter = f"--{boundary}\r\n".encode("ascii")
     for part in parts:
         pieces.append(delimiter)
@@ -341,8 +432,25 @@ def _base64(data: bytes) -> bytes:
 
 
 def _file_part(file: Attachment, data: bytes) -> list[bytes]:
-    """One attachment, always in base64."""
-    meant: Headers = [("Content-Disposition", FileName(_one_line(file.name) or "attachment"))]
+    """A file beside the letter."""
+    return _part(file, data, [("Content-Disposition", Disposition("attachment", _name_of(file)))])
+
+
+def _inline_part(file: Attachment, content_id: str, data: bytes) -> list[bytes]:
+    """A file that the HTML shows by its content id."""
+    meant: Headers = [
+        ("Content-ID", Ids((f"<{content_id}>",))),
+        ("Content-Disposition", Disposition("inline", _name_of(file))),
+    ]
+    return _part(file, data, meant)
+
+
+def _name_of(file: Attachment) -> str:
+    return _one_line(file.name) or "attachment"
+
+
+def _part(file: Attachment, data: bytes, meant: Headers) -> list[bytes]:
+    """One file, always in base64."""
     head = (
         f"Content-Type: {_carried_as(file.media_type)}\r\nContent-Transfer-Encoding: base64\r\n".encode("ascii")
         + _written(meant)
@@ -366,6 +474,13 @@ _FOLD = re.compile(r"\r\n(?=[ \t])")
 _BETWEEN_WORDS = re.compile(r"(=\?[^?\s]+\?[bqBQ]\?[^?\s]*\?=)[ \t]+(?==\?[^?\s]+\?[bqBQ]\?[^?\s]*\?=)")
 _WORD = re.compile(r"=\?([^?\s]+)\?([bqBQ])\?([^?\s]*)\?=")
 _QUOTED_PAIR = re.compile(r"\\(.)")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+#: One mailbox of a list: commas end it, but not those in a quoted string. A quote without its other half is in none.
+_LISTED = r'(?:[^",]|"(?:[^"\\]|\\.)*")+'
+_ONE_OF_A_LIST = re.compile(_LISTED)
+_ADDRESS_LIST = re.compile(rf"{_LISTED}(?:,{_LISTED})*")
+#: A bare name with one of these is not a name: it is a comment, a group, a route or a second address.
+_SPECIALS = re.compile(r'[()<>\[\]:;@\\,"]')
 _CONTINUED = re.compile(r"filename\*(?:\d+\*)?=(?:UTF-8'')?([^;\s]*)")
 
 
@@ -392,12 +507,17 @@ def _read(expected: Meaning, raw: str) -> Meaning:
     match expected:
         case str():
             return _decoded(raw)
-        case Mailbox():
-            return _read_mailbox(raw)
-        case FileName():
-            continued = _CONTINUED.findall(raw)
-            plain = raw.partition('filename="')[2].partition('"')[0]
-            return FileName(unquote("".join(continued)) if continued else plain)
+        case tuple():
+            if _ADDRESS_LIST.fullmatch(raw) is None:
+                return ()
+            return tuple(_read_mailbox(one.strip(" ")) for one in _ONE_OF_A_LIST.findall(raw))
+        case Ids():
+            return Ids(tuple(raw.split(" ")))
+        case Disposition():
+            shown, _, parameters = raw.partition(";")
+            continued = _CONTINUED.findall(parameters)
+            plain = parameters.partition('filename="')[2].partition('"')[0]
+            return Disposition(shown, unquote("".join(continued)) if continued else plain)
 
 
 def _read_mailbox(raw: str) -> Mailbox:
@@ -405,8 +525,10 @@ def _read_mailbox(raw: str) -> Mailbox:
         return Mailbox("", raw)
     phrase, _, address = raw[:-1].rpartition("<")
     phrase = phrase.rstrip(" ")
-    if phrase.startswith('"') and phrase.endswith('"'):
+    if _QUOTED.fullmatch(phrase):
         return Mailbox(_decoded(_QUOTED_PAIR.sub(r"\1", phrase[1:-1])), address)
+    if _SPECIALS.search(phrase):
+        return Mailbox("", raw)
     return Mailbox(_decoded(phrase), address)
 
 

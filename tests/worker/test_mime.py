@@ -2,12 +2,13 @@
 
 import base64
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from email.header import decode_header
-from email.message import Message
+from email.message import EmailMessage, Message
 from email.parser import BytesParser
-from email.policy import compat32
-from email.utils import parseaddr
+from email.policy import compat32, default
+from email.utils import getaddresses, parseaddr
 from urllib.parse import unquote
 from uuid import UUID
 
@@ -15,10 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailroom.message import Attachment, Content
-from worker.mime import UnsafeMessage, ascii_address, compose, compose_off_loop
+from mailroom.message import Attachment, Content, Correspondent
+from mailroom.threads import thread_headers
+from worker.mime import UnsafeMessage, ascii_address, compose, compose_off_loop, message_id_of
 
 ID = UUID("01890000-0000-7000-8000-000000000001")
+LETTER_ID = UUID("01890000-0000-7000-8000-00000000000a")
 ACCEPTED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 #: Strings that have put a header line of their own on somebody's wire.
@@ -68,6 +71,24 @@ def parsed(wire: bytes) -> Message:
 def parts_of(wire: bytes) -> list[Message]:
     payload = parsed(wire).get_payload()
     return [part for part in payload if isinstance(part, Message)]
+
+
+def parsed_by_today(wire: bytes) -> EmailMessage:
+    """As the standard library's newer reader has it."""
+    return BytesParser(EmailMessage, policy=default).parsebytes(wire)
+
+
+def people_in(message: Message, header: str) -> list[tuple[str, str]]:
+    """The names and addresses of an address header: its list taken apart first, then the names decoded."""
+    unfolded = re.sub(r"\r?\n(?=[ \t])", "", str(message[header]))
+    return [(decoded(name), address) for name, address in getaddresses([unfolded])]
+
+
+def shape_of(part: Message) -> object:
+    """The types of a message's parts, nested as the parts are."""
+    if not part.is_multipart():
+        return part.get_content_type()
+    return (part.get_content_subtype(), [shape_of(one) for one in part.iter_parts()])  # type: ignore[attr-defined]
 
 
 def decoded(value: str) -> str:
@@ -147,6 +168,8 @@ def test_no_field_can_add_a_header_or_end_the_block(text: str) -> None:
         text=text,
         html=text,
         from_name=text,
+        to_all=(Correspondent("a@example.com", text), Correspondent("b@example.com", text)),
+        cc=(Correspondent("c@example.com", text),),
         reply_to="jane@example.com",
         reply_to_name=text,
         headers=(("X-User-Data", text),),
@@ -159,6 +182,7 @@ def test_no_field_can_add_a_header_or_end_the_block(text: str) -> None:
     assert message.keys() == [
         "From",
         "To",
+        "Cc",
         "Reply-To",
         "Subject",
         "Date",
@@ -171,6 +195,8 @@ def test_no_field_can_add_a_header_or_end_the_block(text: str) -> None:
     assert decoded(message["X-User-Data"]) == cleaned(text)
     assert parseaddr(message["From"])[1] == "forms@company.com"
     assert parseaddr(message["Reply-To"])[1] == "jane@example.com"
+    assert [address for _, address in people_in(message, "To")] == ["a@example.com", "b@example.com"]
+    assert [address for _, address in people_in(message, "Cc")] == ["c@example.com"]
 
 
 #: Any text, and often what headers are attacked with.
@@ -309,3 +335,264 @@ async def test_a_large_message_built_in_a_thread_is_the_same() -> None:
     arguments = (ID, content, "forms@company.com", None, ACCEPTED_AT)
 
     assert await compose_off_loop(*arguments, [data]) == compose(*arguments, [data])
+
+
+# --- Letters to several people ---------------------------------------------------------------------------------------
+
+
+def test_a_letter_names_everybody_as_one_would_by_hand() -> None:
+    """To and Cc are lists, folded between their members; the copy's own recipient is named only there."""
+    wire = composed(
+        a_content(
+            to="hidden@example.com",
+            to_all=(
+                Correspondent("jane@example.com", "Jane Doe"),
+                Correspondent("joe@example.com", 'Joe "Jo" Doe, Jr.'),
+                Correspondent("support@example.com"),
+            ),
+            cc=(Correspondent("joerg@example.com", "Jörg"), Correspondent("boss@example.com")),
+        )
+    )
+
+    assert wire.decode("ascii").split("\r\n")[1:5] == [
+        'To: Jane Doe <jane@example.com>, "Joe \\"Jo\\" Doe, Jr." <joe@example.com>,',
+        " support@example.com",
+        "Cc: =?utf-8?b?SsO2cmc=?= <joerg@example.com>, boss@example.com",
+        "Subject: Hello",
+    ]
+    assert b"hidden@example.com" not in wire
+
+
+def test_without_a_list_the_recipient_is_named() -> None:
+    """A message that is no letter's copy names whom it goes to, and so does a copy that only hidden readers have."""
+    message = parsed(composed(a_content(to="jane@example.com", letter_id=LETTER_ID)))
+
+    assert message["To"] == "jane@example.com"
+    assert "Cc" not in message
+
+
+def test_a_long_list_is_folded() -> None:
+    """Fifty recipients make many lines, none of them longer than 76 characters."""
+    people = tuple(
+        Correspondent(f"person.{n}@example.com", ("Ünal", "Doe, J.", "Jane", "")[n % 4] * 3) for n in range(50)
+    )
+    wire = composed(a_content(to_all=people, cc=people))
+    message = parsed_by_today(wire)
+
+    assert max(map(len, wire.split(b"\r\n"))) <= 76
+    for header in (message["To"], message["Cc"]):
+        assert [(one.display_name, one.addr_spec) for one in header.addresses] == [(p.name, p.address) for p in people]
+
+
+#: Names that could end their mailbox, begin another, or swallow the next one.
+hostile_names = hostile_text | st.lists(
+    st.sampled_from([",", '"', "\\", "<evil@example.com>", "<", ">", "(", ")", ";", ":", "@", "a", "ü", " ", "\r\n"]),
+    max_size=12,
+).map("".join)
+hostile_people = st.lists(hostile_names, min_size=1, max_size=6).map(
+    lambda names: tuple(Correspondent(f"person.{number}@example.com", name) for number, name in enumerate(names))
+)
+
+
+@given(to_all=hostile_people, cc=hostile_people)
+def test_lists_round_trip(to_all: tuple[Correspondent, ...], cc: tuple[Correspondent, ...]) -> None:
+    """Whatever people are called, a list has them and nobody else, each by the own name."""
+    wire = composed(a_content(to_all=to_all, cc=cc))
+    message = parsed(wire)
+
+    assert_fit_for_the_wire(wire)
+    assert message.keys()[:4] == ["From", "To", "Cc", "Subject"]
+    for header, meant in (("To", to_all), ("Cc", cc)):
+        assert people_in(message, header) == [(cleaned(one.name or ""), one.address) for one in meant]
+
+
+@pytest.mark.parametrize("field", ["to_all", "cc"])
+def test_every_address_of_a_list_is_judged(field: str) -> None:
+    """One address that could be read two ways is enough to refuse the letter."""
+    people = (Correspondent("jane@example.com"), Correspondent("a@example.com, b@example.com"))
+
+    with pytest.raises(UnsafeMessage):
+        composed(a_content(**{field: people}))
+
+
+def test_the_recipient_is_judged_even_when_no_header_names_it() -> None:
+    """A blind copy does not go to an address that would be refused in a header."""
+    with pytest.raises(UnsafeMessage):
+        composed(a_content(to="a@b@example.com", to_all=(Correspondent("jane@example.com"),)))
+
+
+def test_all_copies_of_a_letter_are_the_same_bytes() -> None:
+    """What two recipients get differs in nothing, so that their programs take it for one letter."""
+    files = (a_png("logo"), Attachment(name="a.txt", media_type="text/plain", size=1))
+    first = a_content(
+        to="jane@example.com",
+        html='<img src="cid:logo">',
+        attachments=files,
+        letter_id=LETTER_ID,
+        to_all=(Correspondent("jane@example.com"), Correspondent("joe@example.com")),
+    )
+    second = replace(first, to="joe@example.com")
+    another_id = UUID("01890000-0000-7000-8000-000000000002")
+    wire = composed(first, b"x", b"y")
+
+    assert wire == compose(another_id, second, "forms@company.com", "Forms", ACCEPTED_AT, [b"x", b"y"])
+    assert parsed(wire)["Message-ID"] == message_id_of(LETTER_ID, "forms@company.com")
+
+
+# --- Threads ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("domain", ["company.com", "a." * 120 + "com"])
+def test_a_chain_of_letters_is_folded_at_its_spaces(domain: str) -> None:
+    """Every id of In-Reply-To and References stands whole on a line, even when it alone is longer than a line should be."""
+    earlier = [message_id_of(UUID(int=n), f"a@{domain}") for n in range(40)]
+    wire = composed(a_content(headers=thread_headers(earlier)))
+    message = parsed(wire)
+    chain = str(message["References"])
+
+    assert_fit_for_the_wire(wire)
+    assert message["In-Reply-To"] == earlier[-1]
+    assert chain.split() == [earlier[0], *earlier[20:]]
+    assert all(line.strip().startswith("<") and line.endswith(">") for line in chain.splitlines())
+    assert max(map(len, chain.splitlines())) <= max(76, len(earlier[0]) + 1)
+
+
+def test_even_an_endless_chain_fits_the_wire() -> None:
+    """How many ids there are is no business of their lines."""
+    earlier = [f"<{n}@company.com>" for n in range(5000)]
+    wire = composed(a_content(headers=(("References", "\r\n\t".join(earlier)),)))
+
+    assert_fit_for_the_wire(wire)
+    assert str(parsed(wire)["References"]).split() == earlier
+
+
+@pytest.mark.parametrize("name", ["In-Reply-To", "references"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        " ",
+        "a@company.com",
+        "<a@company.com> b",
+        "<a b@company.com>",
+        "<a@company.com><b@company.com>",
+        "<a@company.com>,<b@company.com>",
+        "<a@company.com>\r\nBcc: evil@example.com",
+        "<=?utf-8?q?x?=@company.com>",
+        '<"a"@company.com>',
+        "<(a)@company.com>",
+        "<ä@company.com>",
+        "<a@company.com\x00>",
+        "<" + "a" * 1000 + "@company.com>",
+    ],
+)
+def test_what_is_no_message_id_is_no_thread(name: str, value: str) -> None:
+    """Where only ids may stand nothing else is written, not even encoded."""
+    with pytest.raises(UnsafeMessage):
+        composed(a_content(headers=((name, value),)))
+
+
+# --- Images inside the HTML ------------------------------------------------------------------------------------------
+
+
+def a_png(content_id: str | None, name: str = "logo.png") -> Attachment:
+    return Attachment(name=name, media_type="image/png", size=1, content_id=content_id)
+
+
+PDF = Attachment(name="a.pdf", media_type="application/pdf", size=1)
+LETTER = ["text/plain", "text/html"]
+LETTER_WITH_IMAGE = ["text/plain", ("related", ["text/html", "image/png"])]
+
+
+@pytest.mark.parametrize(
+    ("html", "files", "shape"),
+    [
+        (None, (), "text/plain"),
+        ("<p>", (), ("alternative", LETTER)),
+        ("<p>", (PDF,), ("mixed", [("alternative", LETTER), "application/pdf"])),
+        ('<img src="cid:i1">', (a_png("i1"),), ("alternative", LETTER_WITH_IMAGE)),
+        ("<img src=CID:i1>", (a_png("i1"),), ("alternative", LETTER_WITH_IMAGE)),
+        ("<p style='background:url(cid:i1)'>", (a_png("i1"),), ("alternative", LETTER_WITH_IMAGE)),
+        (
+            '<img src="cid:i1">',
+            (PDF, a_png("i1"), PDF),
+            ("mixed", [("alternative", LETTER_WITH_IMAGE), "application/pdf", "application/pdf"]),
+        ),
+        (
+            '<img src="cid:i2"><img src="cid:i1">',
+            (a_png("i1"), a_png("i2")),
+            ("alternative", ["text/plain", ("related", ["text/html", "image/png", "image/png"])]),
+        ),
+        (
+            '<img src="cid:i1">',
+            (a_png("i1"), a_png("i2")),
+            ("mixed", [("alternative", LETTER_WITH_IMAGE), "image/png"]),
+        ),
+        ('<img src="cid:i1">', (a_png(None),), ("mixed", [("alternative", LETTER), "image/png"])),
+        ('<img src="cid:i12">', (a_png("i1"),), ("mixed", [("alternative", LETTER), "image/png"])),
+        ("acid:i1", (a_png("i1"),), ("mixed", [("alternative", LETTER), "image/png"])),
+        ("", (a_png("i1"),), ("mixed", [("alternative", LETTER), "image/png"])),
+        (None, (a_png("i1"),), ("mixed", ["text/plain", "image/png"])),
+    ],
+)
+def test_each_file_stands_where_it_is_shown(html: str | None, files: tuple[Attachment, ...], shape: object) -> None:
+    """What the HTML shows is with it, all other files are beside the letter, and no part holds only one other."""
+    wire = composed(a_content(html=html, attachments=files), *[b"x"] * len(files))
+
+    assert_fit_for_the_wire(wire)
+    assert shape_of(parsed_by_today(wire)) == shape
+
+
+def test_an_image_is_found_by_its_content_id() -> None:
+    """The HTML is the root of what is related, and its image says by which id and name it is known."""
+    image = a_png("01890000-0000-7000-8000-0000000000aa", "Größe.png")
+    wire = composed(a_content(html=f'<img src="cid:{image.content_id}">', attachments=(image,)), b"\x00\xff")
+    _, related = parsed_by_today(wire).iter_parts()
+    root, shown = related.iter_parts()
+
+    assert related.get_param("type") == "text/html"
+    assert related.get_param("start") is None
+    assert root.get_content() == f'<img src="cid:{image.content_id}">\r\n'
+    assert shown.keys() == ["Content-Type", "Content-Transfer-Encoding", "Content-ID", "Content-Disposition"]
+    assert shown["Content-ID"] == f"<{image.content_id}>"
+    assert shown.get_content_disposition() == "inline"
+    assert shown.get_filename() == "Größe.png"
+    assert shown.get_content() == b"\x00\xff"
+
+
+def test_an_image_that_the_html_does_not_show_is_an_ordinary_file() -> None:
+    """Nobody is left with a picture that no program lists: it has no content id, and is to be saved."""
+    wire = composed(a_content(html="<p>Text</p>", attachments=(a_png("i1"),)), b"x")
+    _, file = parsed_by_today(wire).iter_parts()
+
+    assert file.get_content_disposition() == "attachment"
+    assert "Content-ID" not in file
+
+
+@given(name=hostile_text, data=st.binary(max_size=300))
+def test_inline_files_round_trip(name: str, data: bytes) -> None:
+    """An image arrives byte for byte, and its name is as harmless as any other file's."""
+    wire = composed(a_content(html="<img src='cid:i1'>", attachments=(a_png("i1", name),)), data)
+    shown = next(part for part in parsed(wire).walk() if part.get_content_type() == "image/png")
+
+    assert_fit_for_the_wire(wire)
+    assert shown.keys() == ["Content-Type", "Content-Transfer-Encoding", "Content-ID", "Content-Disposition"]
+    assert shown.get_payload(decode=True) == data
+    assert file_name(shown) == (cleaned(name) or "attachment")
+
+
+@pytest.mark.parametrize(
+    "content_id", ["", " ", "a b", "a>", "<a>", "a@b", "a\r\nBcc: b", "a\n", "ä", "=?x", "a" * 101]
+)
+def test_a_content_id_that_could_be_read_two_ways_is_refused(content_id: str) -> None:
+    """An id is letters, digits, dots and dashes, whether the HTML shows the file or not."""
+    with pytest.raises(UnsafeMessage):
+        composed(a_content(html=f"cid:{content_id}", attachments=(a_png(content_id),)), b"x")
+    with pytest.raises(UnsafeMessage):
+        composed(a_content(attachments=(a_png(content_id),)), b"x")
+
+
+def test_two_files_of_one_content_id_are_refused() -> None:
+    """Which of them the HTML shows would be anybody's guess."""
+    with pytest.raises(UnsafeMessage):
+        composed(a_content(html="cid:i1", attachments=(a_png("i1"), a_png("i1"))), b"x", b"y")

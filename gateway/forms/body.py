@@ -18,7 +18,7 @@ from multipart import (  # type: ignore[import-untyped]  # it has annotations, b
     parse_options_header,
 )
 
-from gateway.forms.filenames import clean_name, extension_of
+from gateway.filenames import clean_name, extension_of
 from gateway.forms.filetypes import HEAD_SIZE
 from gateway.forms.problems import Code, Problem
 from gateway.forms.raw import RawFile, RawForm

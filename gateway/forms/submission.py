@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.addresses import check_address
-from gateway.forms.filenames import clean_name, extension_of, numbered
+from gateway.filenames import clean_name, extension_of, numbered
 from gateway.forms.filetypes import bytes_agree, guessed_extension, media_type_of
 from gateway.forms.problems import Code, Problem
 from gateway.forms.raw import RawFile, RawForm

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailroom.message import Attachment, Content
+from mailroom.message import Attachment, Content, Correspondent
 from mailroom.store.content import UnreadableContent, decode_content, encode_content
 from tests.builders import a_content
 
@@ -13,12 +13,14 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 pairs = st.lists(st.tuples(texts, texts), max_size=3).map(tuple)
 attachments = st.builds(
     Attachment, name=texts, media_type=texts, size=st.integers(0, 2**40),
-    content=st.none() | st.binary(max_size=40), key=st.none() | texts,
+    content=st.none() | st.binary(max_size=40), key=st.none() | texts, content_id=st.none() | texts,
 )  # fmt: skip
+people = st.lists(st.builds(Correspondent, texts, st.none() | texts), max_size=3).map(tuple)
 contents = st.builds(
     Content, to=texts, subject=texts, text=texts, html=st.none() | texts, from_name=st.none() | texts,
     from_address=st.none() | texts, reply_to=st.none() | texts, reply_to_name=st.none() | texts, headers=pairs,
-    attributes=pairs, attachments=st.lists(attachments, max_size=3).map(tuple),
+    attributes=pairs, attachments=st.lists(attachments, max_size=3).map(tuple), letter_id=st.none() | st.uuids(),
+    to_all=people, cc=people,
 )  # fmt: skip
 
 

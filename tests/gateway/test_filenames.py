@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.forms.filenames import MOST_BYTES, MOST_CHARACTERS, clean_name, extension_of, numbered
+from gateway.filenames import MOST_BYTES, MOST_CHARACTERS, clean_name, extension_of, numbered
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 

@@ -23,6 +23,7 @@ class Permission(StrEnum):
     INTEGRATION_DELETE = "integrations:integration:delete"
     ROUTING_VIEW = "routing:email:view"
     ROUTING_MANAGE = "routing:email:manage"
+    CONVERSATION_VIEW = "conversation:email:view"
     CONVERSATION_CREATE = "conversation:email:create"
     CONVERSATION_SEND = "conversation:email:send"
     AGENTLESS_SEND = "conversation:agentlessEmail:send"
@@ -32,9 +33,16 @@ class Permission(StrEnum):
 PERMISSIONS_OF: Mapping[Role, frozenset[Permission]] = MappingProxyType(
     {
         Role.ADMIN: frozenset(Permission),
-        Role.AGENT: frozenset({Permission.CONVERSATION_CREATE, Permission.CONVERSATION_SEND}),
+        Role.AGENT: frozenset(
+            {
+                Permission.CONVERSATION_VIEW,
+                Permission.CONVERSATION_CREATE,
+                Permission.CONVERSATION_SEND,
+                Permission.AGENTLESS_SEND,
+            }
+        ),
         Role.SENDER: frozenset({Permission.AGENTLESS_SEND}),
-        Role.VIEWER: frozenset({Permission.INTEGRATION_VIEW, Permission.ROUTING_VIEW}),
+        Role.VIEWER: frozenset({Permission.INTEGRATION_VIEW, Permission.ROUTING_VIEW, Permission.CONVERSATION_VIEW}),
     }
 )
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hmac
 from collections.abc import Sequence
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -27,7 +28,12 @@ class Vault:
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
             raise ValueError("a vault needs at least one key")
-        self._fernet = MultiFernet([Fernet(_fernet_key(key)) for key in keys])
+        self._keys = tuple(_fernet_key(key) for key in keys)
+        self._fernet = MultiFernet([Fernet(key) for key in self._keys])
+
+    def derived(self, purpose: str) -> tuple[str, ...]:
+        """A key for another purpose from each of ours, in their order; none tells anything about ours."""
+        return tuple(hmac.digest(key, f"mailroom {purpose}".encode(), "sha256").hex() for key in self._keys)
 
     def seal(self, text: str) -> str:
         """The text, encrypted and signed, as ASCII."""

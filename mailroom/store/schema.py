@@ -129,6 +129,101 @@ attempts = sa.Table(
     sa.Column("reply", sa.Text),
 )
 
+#: Conversations that were opened by a call, or touched since a form opened them; an untouched form has no row.
+conversations = sa.Table(
+    "conversations",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    #: Whether a form submission opened it: its message has the same id.
+    sa.Column("from_form", sa.Boolean, nullable=False),
+    sa.Column("direction", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("opened_at", Instant, nullable=False),
+    sa.Column("opened_by", sa.Text),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("customer_address", sa.Text),
+    sa.Column("customer_name", sa.Text),
+    sa.Column("our_address", sa.Text),
+    sa.Column("our_name", sa.Text),
+    sa.Column("queue_id", sa.Uuid),
+    #: What the client attached as key and value, as JSON: a list of pairs.
+    sa.Column("attributes", sa.Text),
+    #: What the form came in for: its replies leave through it where the domain says nothing else.
+    sa.Column("integration_id", sa.Uuid),
+    sa.Column("tenant", sa.Text),
+    sa.Column("ended_at", Instant),
+    sa.Column("ended_by", sa.Text),
+)
+
+#: What one side of a conversation wrote once, to all its recipients; insert-only. A form's own letter has no row.
+letters = sa.Table(
+    "letters",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("conversation_id", sa.Uuid, nullable=False, index=True),
+    #: Of the messages that carry it; none for what came in.
+    sa.Column("kind", sa.Text),
+    sa.Column("author", sa.Text),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+
+#: Which message is whose copy of a letter; insert-only.
+copies = sa.Table(
+    "copies",
+    metadata,
+    sa.Column("message_id", sa.Uuid, primary_key=True),
+    sa.Column("letter_id", sa.Uuid, nullable=False, index=True),
+    #: Where its recipient stands among all of the letter's.
+    sa.Column("number", sa.SmallInteger, nullable=False),
+)
+
+#: Files of letters in the attachment store; insert-only.
+letter_files = sa.Table(
+    "letter_files",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("letter_id", sa.Uuid, nullable=False, index=True),
+)
+
+#: The letter that is being written in a conversation.
+drafts = sa.Table(
+    "drafts",
+    metadata,
+    sa.Column("conversation_id", sa.Uuid, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("changed_at", Instant, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+
+#: Files of drafts: announced, and (with a key) there.
+draft_files = sa.Table(
+    "draft_files",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("conversation_id", sa.Uuid, nullable=False, index=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("media_type", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    #: What its bytes must have as MD5, in base64, where the client said so.
+    sa.Column("md5", sa.Text),
+    sa.Column("inline", sa.Boolean, nullable=False),
+    sa.Column("key", sa.Text),
+    sa.Column("announced_at", Instant, nullable=False),
+)
+
+#: What was asked for once and may be asked for again: the same request gets the same answer and does nothing more.
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("body_hash", sa.Text, nullable=False),
+    #: What it made.
+    sa.Column("result_id", sa.Uuid, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False, index=True),
+)
+
 integrations = sa.Table(
     "integrations",
     metadata,

@@ -89,11 +89,12 @@ class Proxies:
         """The address of the client: the last one before our own proxies (anybody can write what stands further left)."""
         hops = [hop.strip() for header in forwarded for hop in header.split(",")]
         client = peer
-        while hops and self._is_ours(client):
+        while hops and self.is_ours(client):
             client = hops.pop()
         return client
 
-    def _is_ours(self, text: str) -> bool:
+    def is_ours(self, text: str) -> bool:
+        """Whether this is the address of a proxy of ours."""
         try:
             address: _Address = ipaddress.ip_address(text)
         except ValueError:

@@ -10,11 +10,12 @@ from aiohttp import http_parser, web
 from gateway.admission import Admission, ClientRates, Proxies
 from gateway.cloud import routes as cloud_routes
 from gateway.cloud.access import Access
-from gateway.cloud.calls import Platform
+from gateway.cloud.calls import Overlooked, Platform
 from gateway.forms import answers, routes
 from gateway.forms.problems import Code, Problem
 from gateway.forms.routes import Counter
 from gateway.intake import Intake
+from gateway.links import Links
 from gateway.outcomes import Outcomes
 from mailroom.attachments import AttachmentStore
 from mailroom.health import health_answer, health_app
@@ -52,6 +53,7 @@ class Gateway:
         self.tickets = TicketWriter(queue, store)
         self.intake = Intake(store, self.tickets, attachments)
         self._stopping = False
+        self._overlooked = Overlooked()
         admission, rates = Admission(settings.limits), ClientRates()
         proxies = Proxies(settings.limits.trusted_proxies)
         counter = Counter(
@@ -74,6 +76,11 @@ class Gateway:
             admission=admission,
             rates=rates,
             proxies=proxies,
+            watch=self.watch,
+            attachments=attachments,
+            tickets=self.tickets,
+            links=Links(vault.derived("links")),
+            overlooked=self._overlooked,
         )
         self.app = web.Application(
             middlewares=[always_json, cloud_routes.platform_answers], client_max_size=NO_LIMIT_OF_AIOHTTP
@@ -124,6 +131,7 @@ class Gateway:
             "mailroom_tickets_published_total": self.tickets.published,
             "mailroom_tickets_dropped_total": self.tickets.dropped,
             "mailroom_tickets_waiting": self.tickets.waiting,
+            "mailroom_gate_overlooked_total": self._overlooked.number,
             "mailroom_broker_connected": float(self._queue.connected),
         }
 

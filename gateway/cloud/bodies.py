@@ -5,9 +5,11 @@ NUL and lone surrogates: what different readers take for different things, or so
 """
 
 import asyncio
+import contextlib
 import json
 import math
 import re
+from collections.abc import AsyncGenerator
 from typing import Any, NoReturn
 
 from aiohttp import hdrs, web
@@ -17,6 +19,9 @@ from mailroom.settings import LimitSettings
 
 #: Bytes of a body where the endpoint says nothing else.
 MOST_BYTES = 256 * 1024
+
+#: A larger body is read in a thread: others need not wait for it.
+READ_ON_THE_LOOP = 64 * 1024
 
 #: Objects and lists within each other.
 DEEPEST = 20
@@ -115,29 +120,38 @@ async def read_json(request: web.Request, limits: LimitSettings, most: int = MOS
             415, Code.UNSUPPORTED_MEDIA_TYPE, "A body is JSON in UTF-8; send it as Content-Type: application/json."
         )
     try:
-        return from_json(body)
+        return from_json(body) if len(body) <= READ_ON_THE_LOOP else await asyncio.to_thread(from_json, body)
     except Unreadable as error:
         raise Refusal(400, Code.BAD_REQUEST, f"The body cannot be read: {error}.") from None
 
 
 async def read_bytes(request: web.Request, limits: LimitSettings, most: int) -> bytes:
     """The body as it came. Raises Refusal."""
+    body = bytearray()
+    async with contextlib.aclosing(chunks(request, limits, most)) as came:
+        async for chunk in came:
+            body += chunk
+    return bytes(body)
+
+
+async def chunks(request: web.Request, limits: LimitSettings, most: int) -> AsyncGenerator[bytes, None]:
+    """The body piece by piece, as it comes. Raises Refusal when it is compressed, too large, or too slow."""
     # Every one of them: who names two has the first one read here, and another one elsewhere.
     if any(one.strip().lower() != "identity" for one in request.headers.getall(hdrs.CONTENT_ENCODING, ())):
         raise Refusal(
             415, Code.UNSUPPORTED_MEDIA_TYPE, "The body is compressed; send it as it is, without Content-Encoding."
         )
     expected_size(request, most)
-    body = bytearray()
+    size = 0
     try:
         async with asyncio.timeout(limits.body_seconds):
             while chunk := await asyncio.wait_for(request.content.readany(), limits.idle_read_seconds):
-                body += chunk
-                if len(body) > most:
+                size += len(chunk)
+                if size > most:
                     raise _too_large(most)
+                yield chunk
     except TimeoutError:
         raise Refusal(408, Code.REQUEST_TIMEOUT, "The body came too slowly.", headers={"Connection": "close"}) from None
-    return bytes(body)
 
 
 def _too_large(most: int) -> Refusal:

@@ -13,13 +13,18 @@ from multidict import MultiMapping
 from gateway.admission import Admission, ClientRates, Proxies
 from gateway.cloud.access import Access
 from gateway.cloud.answers import Page
+from gateway.cloud.bodies import MOST_BYTES
 from gateway.cloud.errors import Problem, busy, invalid, not_found
+from gateway.links import Links
+from mailroom.attachments import AttachmentStore
 from mailroom.queue.port import Queue
 from mailroom.roles import Permission
 from mailroom.settings import Settings
 from mailroom.store.clients import Known
 from mailroom.store.port import Store
+from mailroom.tickets import TicketWriter
 from mailroom.vault import Vault
+from mailroom.watch import IntegrationWatch
 
 #: Seconds that a connection test may wait for a worker and its answer.
 PATIENCE_SECONDS = 60.0
@@ -28,6 +33,13 @@ PAGE_SIZE = 25
 LARGEST_PAGE = 999
 #: So that nobody can have the database count over more rows than there can be.
 LAST_PAGE = 1_000_000
+
+
+@dataclass(slots=True)
+class Overlooked:
+    """How many letters were accepted for an integration in ERROR, because its enforcement date is still to come."""
+
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +54,11 @@ class Platform:
     admission: Admission
     rates: ClientRates
     proxies: Proxies
+    watch: IntegrationWatch
+    attachments: AttachmentStore
+    tickets: TicketWriter
+    links: Links
+    overlooked: Overlooked
     patience: float = PATIENCE_SECONDS
 
     def address_of(self, request: web.Request) -> str:
@@ -56,6 +73,11 @@ class Platform:
         with self.admission.entered(size):
             yield
 
+    def origin_of(self, request: web.Request) -> str:
+        """Where the client that sent this finds us: `https://mail.company.com`. Our own proxies may say so."""
+        told = request.headers.get("X-Forwarded-Proto", "") if self.proxies.is_ours(request.remote or "") else ""
+        return f"{told if told in ('http', 'https') else request.scheme}://{request.host}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
@@ -63,10 +85,16 @@ class Call:
 
     platform: Platform
     client: Known
+    #: Method and path.
+    endpoint: str
     path: Mapping[str, str]
     query: MultiMapping[str]
     #: What JSON has; None when there was no body.
     body: Any
+    #: The header Idempotency-Key.
+    key: str | None
+    #: Scheme, host and port that the caller knows us by.
+    origin: str
     now: datetime
 
     @property
@@ -81,11 +109,11 @@ class Call:
             raise not_found(noun, self.path[name])
         return found
 
-    def page(self) -> Page:
+    def page(self, largest: int = LARGEST_PAGE) -> Page:
         """Which part of a list is wanted: pageSize and pageNumber. Raises Refusal."""
         problems: list[Problem] = []
         page = Page(
-            self._number("pageSize", PAGE_SIZE, LARGEST_PAGE, problems),
+            self._number("pageSize", PAGE_SIZE, largest, problems),
             self._number("pageNumber", 1, LAST_PAGE, problems),
         )
         if problems:
@@ -122,6 +150,8 @@ class Endpoint:
     permission: Permission
     answer: Callable[[Call], Awaitable[Answer]]
     does: str
+    #: Bytes that its body may have.
+    most_bytes: int = MOST_BYTES
 
 
 def as_uuid(text: str) -> UUID | None:

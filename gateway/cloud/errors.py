@@ -26,6 +26,19 @@ class Code(StrEnum):
     REQUEST_TIMEOUT = "request.timeout"
     DUPLICATE_NAME = "duplicate.name"
     WRONG_VERSION = "invalid.update.wrong.version"
+    CONVERSATION_NOT_FOUND = "conversation.error.conversation.not.found"
+    QUEUE_REQUIRED = "email.outbound.queue.required"
+    QUEUE_ADDRESS_REQUIRED = "email.outbound.queue.address.required"
+    INVALID_QUEUE = "email.error.invalid.queue"
+    BAD_FLOW_ID = "bad.flow.id"
+    TOO_MANY_PARAMETERS = "too.many.create.email.parameters"
+    PROVIDER_REQUIRED = "postino.error.notnull.createconversationrequest.provider"
+    REPLY_NO_TO = "postino.error.reply.no.to"
+    REPLY_NO_BODY = "postino.error.reply.no.body"
+    REPLY_NO_SENDER = "postino.error.reply.no.sender"
+    UPLOAD_SIZE = "postino.error.attachments.upload.size"
+    DOMAIN_NOT_VERIFIED = "email.error.domain.not.verified"
+    FORBIDDEN = "postino.error.forbidden"
 
     METHOD_NOT_ALLOWED = "method.not.allowed"
     REQUEST_TOO_LARGE = "request.too.large"
@@ -36,6 +49,13 @@ class Code(StrEnum):
     DUPLICATE_DOMAIN = "duplicate.domain"
     DOMAIN_WITHOUT_INTEGRATION = "domain.without.integration"
     CONNECTION_TEST_FAILED = "connection.test.failed"
+    INTEGRATION_IN_ERROR = "email.error.integration.error"
+    INTEGRATION_MAY_NOT_SEND = "email.error.integration.not.active"
+    TOO_MANY_RECIPIENTS = "email.error.too.many.recipients"
+    TOO_MANY_ATTACHMENTS = "email.error.too.many.attachments"
+    ATTACHMENT_CHANGED = "email.error.attachment.changed"
+    LINK_NOT_VALID = "link.not.valid"
+    KEY_USED_DIFFERENTLY = "idempotency.key.used.differently"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +114,12 @@ def error_body(refusal: Refusal, context_id: str) -> dict[str, Any]:
     return body
 
 
+def busy(sentence: str) -> Refusal:
+    """We cannot at the moment; asking again later may help. Clients of the vendor do so by themselves."""
+    wait = SOONEST_RETRY + secrets.randbelow(LATEST_RETRY - SOONEST_RETRY + 1)
+    return Refusal(503, Code.SERVICE_UNAVAILABLE, f"{sentence} Ask again later.", retry_after=wait)
+
+
 def invalid(problems: Iterable[Problem]) -> Refusal:
     """What the request says cannot be; all that is wrong with it at once."""
     found = tuple(problems)
@@ -104,9 +130,3 @@ def invalid(problems: Iterable[Problem]) -> Refusal:
 def not_found(noun: str, wanted: str) -> Refusal:
     """There is nothing of this id."""
     return Refusal(404, Code.NOT_FOUND, f"There is no {noun} {wanted!r}.", entity=Entity(wanted, noun))
-
-
-def busy(sentence: str) -> Refusal:
-    """Not at the moment; when to ask again is told."""
-    wait = SOONEST_RETRY + secrets.randbelow(LATEST_RETRY - SOONEST_RETRY + 1)
-    return Refusal(503, Code.SERVICE_UNAVAILABLE, f"{sentence} Ask again later.", retry_after=wait)

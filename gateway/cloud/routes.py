@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 
-from gateway.cloud import credentials, domains, integrations, tokens
+from gateway.cloud import agentless, conversations, credentials, domains, drafts, files, integrations, letters, tokens
 from gateway.cloud.access import require
 from gateway.cloud.answers import PREFIX
 from gateway.cloud.bodies import expected_size, read_json
 from gateway.cloud.calls import Answer, Call, Endpoint, Platform
 from gateway.cloud.correlation import correlation_id, mark
 from gateway.cloud.errors import Code, Refusal, busy, error_body
+from gateway.cloud.letters import MOST_BYTES as LARGE
 from mailroom.logs import get_logger
 from mailroom.roles import Permission
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
@@ -34,6 +35,16 @@ _CREDENTIAL = f"{_CREDENTIALS}/{{credentialId}}"
 _INBOUND = "/routing/email/domains"
 _OUTBOUND = "/routing/email/outbound/domains"
 _DOMAIN = "{domainId}"
+
+_READ, _CREATE = Permission.CONVERSATION_VIEW, Permission.CONVERSATION_CREATE
+_SEND, _NOTIFY = Permission.CONVERSATION_SEND, Permission.AGENTLESS_SEND
+
+_EMAILS = "/conversations/emails"
+_EMAIL = f"{_EMAILS}/{{conversationId}}"
+_MESSAGES = f"{_EMAIL}/messages"
+_DRAFT = f"{_MESSAGES}/draft"
+_FILES = f"{_DRAFT}/attachments"
+_AGENTLESS = f"{_EMAILS}/agentless"
 
 #: Every endpoint below /api/v2. The test of roles and docs/platform-api.md have a row for each.
 ENDPOINTS = (
@@ -65,6 +76,22 @@ ENDPOINTS = (
     Endpoint("PATCH", f"{_OUTBOUND}/{_DOMAIN}", _MANAGE, domains.change_outbound, "choose its integration"),
     Endpoint("DELETE", f"{_OUTBOUND}/{_DOMAIN}", _MANAGE, domains.delete_outbound, "delete"),
     Endpoint("POST", f"{_OUTBOUND}/{_DOMAIN}/testconnection", _MANAGE, domains.test_outbound, "test, and send a letter"),
+    Endpoint("POST", _AGENTLESS, _NOTIFY, agentless.post, "send without an agent", LARGE),
+    Endpoint("GET", f"{_AGENTLESS}/{{sendId}}", _NOTIFY, agentless.get, "what became of one"),
+    Endpoint("GET", _EMAILS, _READ, conversations.list_all, "list those that go on"),
+    Endpoint("POST", _EMAILS, _CREATE, conversations.create, "open one", LARGE),
+    Endpoint("GET", _EMAIL, _READ, conversations.get, "one with its participants"),
+    Endpoint("PATCH", _EMAIL, _SEND, conversations.patch, "disconnect"),
+    Endpoint("GET", f"{_EMAIL}/settings", _READ, conversations.settings, "how large a reply may be"),
+    Endpoint("GET", _DRAFT, _READ, drafts.get, "the draft"),
+    Endpoint("PUT", _DRAFT, _SEND, drafts.put, "keep the draft", LARGE),
+    Endpoint("PATCH", _DRAFT, _SEND, drafts.patch, "fill it in, or begin anew"),
+    Endpoint("POST", f"{_FILES}/uploads", _SEND, drafts.announce_upload, "a link to upload a file to"),
+    Endpoint("POST", f"{_FILES}/copy", _SEND, drafts.copy_attachments, "take files of an earlier message"),
+    Endpoint("DELETE", f"{_FILES}/{{attachmentId}}", _SEND, drafts.delete_attachment, "take a file out"),
+    Endpoint("GET", _MESSAGES, _READ, letters.list_all, "list, without bodies"),
+    Endpoint("POST", _MESSAGES, _SEND, letters.post, "send an agent's letter", LARGE),
+    Endpoint("GET", f"{_MESSAGES}/{{messageId}}", _READ, letters.get, "one with its bodies"),
 )  # fmt: skip
 
 #: Nothing here may be kept on the way, or taken for something else.
@@ -72,12 +99,21 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def add_routes(app: web.Application, platform: Platform) -> None:
-    """`/oauth/token`, and every endpoint of the table below /api/v2."""
+    """`/oauth/token`, the links to files, and every endpoint of the table below /api/v2."""
 
     async def token(request: web.Request) -> web.Response:
         return await tokens.give_token(platform, request)
 
     app.router.add_route("POST", tokens.PATH, token)
+
+    async def upload(request: web.Request) -> web.StreamResponse:
+        return await files.upload(platform, request)
+
+    async def download(request: web.Request) -> web.StreamResponse:
+        return await files.download(platform, request)
+
+    app.router.add_route("PUT", files.UPLOAD, upload)
+    app.router.add_route("GET", files.DOWNLOAD, download)
     for endpoint in ENDPOINTS:
         app.router.add_route(endpoint.method, f"{PREFIX}{endpoint.path}", _handler(platform, endpoint))
 
@@ -86,11 +122,12 @@ def _handler(platform: Platform, endpoint: Endpoint) -> Callable[[web.Request], 
     async def handle(request: web.Request) -> web.Response:
         client = await platform.access.caller(request.headers.get(hdrs.AUTHORIZATION, ""))
         require(client, endpoint.permission)
-        with platform.admitted(expected_size(request)):
-            body = await read_json(request, platform.settings.limits)
+        with platform.admitted(expected_size(request, endpoint.most_bytes)):
+            body = await read_json(request, platform.settings.limits, endpoint.most_bytes)
             call = Call(
-                platform=platform, client=client, path=request.match_info, query=request.query, body=body,
-                now=datetime.now(UTC),
+                platform=platform, client=client, endpoint=f"{request.method} {request.path}", path=request.match_info,
+                query=request.query, body=body, key=request.headers.get("Idempotency-Key"),
+                origin=platform.origin_of(request), now=datetime.now(UTC),
             )  # fmt: skip
             return _as_response(await endpoint.answer(call))
 

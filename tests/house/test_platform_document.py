@@ -37,11 +37,9 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in table[0].splitlines()[2:]]
 
 
-def block(language: str) -> str:
-    """The first block of code in this language."""
-    found = re.search(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
+def block(language: str, number: int = 0) -> str:
+    """A block of code in this language; the first one has number 0."""
+    return str(re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)[number])
 
 
 def test_every_endpoint_is_explained_with_its_roles() -> None:
@@ -94,16 +92,15 @@ class Place:
 
 
 @asynccontextmanager
-async def a_place(folder: Path) -> AsyncIterator[Place]:
-    """`mailroom up` as a newcomer has it, and the client that the document adds."""
+async def a_place(folder: Path, number: int = 0) -> AsyncIterator[Place]:
+    """`mailroom up` as a newcomer has it, and a client that the document adds: its first one, or another."""
     api, pages = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     variables = {"MAILROOM_LISTEN": api, "MAILROOM_ADMIN_LISTEN": pages}
-    add = re.search(r"^mailroom (clients add .*)$", TEXT, re.MULTILINE)
-    assert add is not None
+    add = re.findall(r"mailroom (clients add .* --role [a-z]+)", TEXT)[number]
     with running(folder, variables, "up") as up:
         greeting = await up.prints("Ctrl-C ends it.")
         smtp = re.search(r"SMTP +127\.0\.0\.1:(\d+)", greeting)
-        added = await mailroom(folder, variables, *shlex.split(add[1]))
+        added = await mailroom(folder, variables, *shlex.split(add))
         told = dict(re.findall(r"^client (id|secret) +(\S+)$", added.stdout, re.MULTILINE))
         assert smtp is not None, greeting
         yield Place(api, pages, smtp[1], told["id"], told["secret"])
@@ -113,19 +110,40 @@ async def a_place(folder: Path) -> AsyncIterator[Place]:
 async def test_the_python_example_runs(tmp_path: Path) -> None:
     """The vendor's package, unmodified, does every step of the document, and prints what the document says."""
     async with a_place(tmp_path) as place:
-        script = place.here(block("python"))
-        script = script.replace("CLIENT_ID", place.client_id).replace("CLIENT_SECRET", place.client_secret)
-        (tmp_path / "example.py").write_text(script)
-        ended = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "example.py"], cwd=tmp_path, env=environment({"HOME": str(tmp_path)}),
-            capture_output=True, text=True, timeout=90, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        ended = await run_example(tmp_path, place, block("python"))
         (letter,) = await letters(place.pages)
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.match(r"ACTIVE it may send\nsent as <.*@company\.test>\n", ended.stdout)
     assert "Post ENABLED ACTIVE" in ended.stdout
     assert letter["subject"] == "A try"
+
+
+async def test_the_example_of_an_agent_runs(tmp_path: Path) -> None:
+    """After a form has come in the vendor's package answers it as the document says, with the file, in one thread."""
+    async with a_place(tmp_path, 1) as place, aiohttp.ClientSession() as session:
+        form = {"firstName": "Jane", "lastName": "Doe", "fromAddress": "jane@example.test",
+                "subject": "A question", "text": "Where are you?"}  # fmt: skip
+        async with session.post(f"http://{place.api}/genesys/2/email/support", data=form) as answer:
+            assert (await answer.json())["statusCode"] == 0
+        ended = await run_example(tmp_path, place, block("python", 1))
+        subjects = {letter["subject"] for letter in await letters(place.pages, 2)}
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("Jane Doe asks: A question\n")
+    assert "You find us like this." in ended.stdout
+    assert ended.stdout.endswith("nothing failed\n")
+    assert subjects == {"A question", "Re: A question"}
+
+
+async def run_example(folder: Path, place: Place, example: str) -> subprocess.CompletedProcess[str]:
+    """A program of the document, as the client that was added."""
+    script = place.here(example).replace("CLIENT_ID", place.client_id).replace("CLIENT_SECRET", place.client_secret)
+    (folder / "example.py").write_text(script)
+    return await asyncio.to_thread(
+        subprocess.run, [sys.executable, "example.py"], cwd=folder, env=environment({"HOME": str(folder)}),
+        capture_output=True, text=True, timeout=90, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 async def test_the_curl_example_runs(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The office on real PostgreSQL and real RabbitMQ."""
 
-from collections.abc import AsyncIterator
+import importlib
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,3 +17,11 @@ async def office(postgres: Postgres, rabbitmq: RabbitMQ, tmp_path: Path) -> Asyn
     """An office with a database and a virtual host of its own."""
     async with an_office(tmp_path, postgres.new_database(migrated), rabbitmq.new_vhost()) as office:
         yield office
+
+
+@pytest.fixture(scope="session")
+def sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The vendor's package; it looks for a configuration in the home folder, where it finds none."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield importlib.import_module("PureCloudPlatformClientV2")

@@ -1,68 +1,15 @@
 """The vendor's own Python client, unmodified, against our gateway: the life of an integration from token to deletion."""
 
-import asyncio
-import importlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from mailroom.roles import Role
-from mailroom.store import clients
-from mailroom.store.clients import NewClient
 from tests.journeys.office import Office
+from tests.journeys.program import program
 from tests.smtp_server import scripted_smtp
 
-Result = TypeVar("Result")
-
 TYPE = "custom-smtp-server"
-
-
-@pytest.fixture(scope="session")
-def sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The vendor's package; it looks for a configuration in the home folder, where it finds none."""
-    with pytest.MonkeyPatch.context() as changed:
-        changed.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        yield importlib.import_module("PureCloudPlatformClientV2")
-
-
-@dataclass(slots=True)
-class Program:
-    """A program that uses the package: it blocks, so each of its steps is in a thread."""
-
-    sdk: Any
-    client: NewClient
-
-    async def does(self, step: Callable[[Any], Result]) -> Result:
-        """What a step of it gives, which is given the IntegrationsApi of a client with a token."""
-        return await asyncio.to_thread(lambda: step(self.sdk.IntegrationsApi(self.logged_in())))
-
-    async def routes(self, step: Callable[[Any], Result]) -> Result:
-        """The same with the RoutingApi."""
-        return await asyncio.to_thread(lambda: step(self.sdk.RoutingApi(self.logged_in())))
-
-    def logged_in(self) -> Any:
-        """Its client, with a token."""
-        return self.sdk.api_client.ApiClient().get_client_credentials_token(str(self.client.id), self.client.secret)
-
-    async def becomes(self, integration_id: str, state: str) -> Any:
-        """The integration, once it is in this state."""
-        async with asyncio.timeout(20):
-            while True:
-                found = await self.does(lambda api: api.get_integration(integration_id))
-                if found.reported_state.code == state:
-                    return found
-                await asyncio.sleep(0.1)
-
-
-async def program(office: Office, sdk: Any) -> Program:
-    """A program of an admin, pointed at the office's gateway."""
-    client = await office.store.transaction(clients.create, "sdk", Role.ADMIN, who="test", now=datetime.now(UTC))
-    sdk.configuration.host = f"http://{office.addresses[0]}"
-    return Program(sdk, client)
 
 
 def of_our_type(sdk: Any, name: str | None = None) -> Any:

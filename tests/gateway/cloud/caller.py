@@ -1,16 +1,30 @@
 """How tests call the platform API: as a client of every role, over HTTP."""
 
+import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 
+from gateway.admission import Admission, ClientRates, Proxies
+from gateway.cloud.access import Access
+from gateway.cloud.calls import PATIENCE_SECONDS, Overlooked, Platform
+from gateway.cloud.routes import add_routes, platform_answers
+from gateway.links import Links
+from mailroom.attachments import AttachmentStore
+from mailroom.queue.memory import MemoryQueue
 from mailroom.roles import Role
+from mailroom.settings import Settings
 from mailroom.store import clients
 from mailroom.store.clients import NewClient
-from tests.journeys.office import Office
+from mailroom.store.port import Store
+from mailroom.tickets import TicketWriter
+from mailroom.watch import IntegrationWatch
+from tests.journeys.office import VAULT, Office
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +63,8 @@ class Caller:
 
     async def call(self, method: str, path: str, body: Any = None, role: Role = Role.ADMIN) -> Told:
         """Call an endpoint below /api/v2 with the token of a role; no body is sent as `null`."""
-        headers = {"Authorization": f"Bearer {await self.token(role)}"}
-        return await self.raw(method, f"/api/v2{path}", json=body, headers=headers)
+        headers = {"Authorization": f"Bearer {await self.token(role)}", "Content-Type": "application/json"}
+        return await self.raw(method, f"/api/v2{path}", data=io.BytesIO(json.dumps(body).encode()), headers=headers)
 
     async def raw(self, method: str, path: str, *, gateway: int = 0, **request: Any) -> Told:
         """Send anything to one of the gateways."""
@@ -69,6 +83,24 @@ class Caller:
         )
         assert put.status == 200, put
         return str(created.body["id"])
+
+
+def platform_of(store: Store, settings: Settings | None = None, *, patience: float = PATIENCE_SECONDS) -> Platform:
+    """What the platform API works with, on this store and a queue in memory."""
+    settings, queue = settings or Settings(), MemoryQueue()
+    return Platform(
+        settings=settings, store=store, queue=queue, vault=VAULT, access=Access(store),
+        admission=Admission(settings.limits), rates=ClientRates(), proxies=Proxies(()), patience=patience,
+        watch=IntegrationWatch(store, VAULT), attachments=AttachmentStore(settings.data_dir / "attachments"),
+        tickets=TicketWriter(queue, store), links=Links(VAULT.derived("links")), overlooked=Overlooked(),
+    )  # fmt: skip
+
+
+def app_of(platform: Platform) -> web.Application:
+    """The platform API alone."""
+    app = web.Application(middlewares=[platform_answers])
+    add_routes(app, platform)
+    return app
 
 
 async def caller_of(office: Office) -> Caller:

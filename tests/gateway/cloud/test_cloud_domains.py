@@ -7,20 +7,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from aiohttp import web
 
-from gateway.admission import Admission, ClientRates, Proxies
-from gateway.cloud.access import Access
-from gateway.cloud.calls import Platform
-from gateway.cloud.routes import add_routes, platform_answers
 from mailroom.integration import Cause
-from mailroom.queue.memory import MemoryQueue
 from mailroom.serving import serving
 from mailroom.store import connection_tests, domains
 from mailroom.store.connection_tests import ConnectionTest, Posted
 from mailroom.store.domains import Direction
-from tests.gateway.cloud.caller import Caller, caller_of
-from tests.journeys.office import VAULT, Office
+from tests.gateway.cloud.caller import Caller, app_of, caller_of, platform_of
+from tests.journeys.office import Office
 
 INBOUND, OUTBOUND = "/routing/email/domains", "/routing/email/outbound/domains"
 
@@ -168,12 +162,7 @@ async def test_lists_of_domains_come_in_pages(caller: Caller, path: str) -> None
 @pytest.fixture
 async def hasty(office: Office) -> AsyncIterator[Caller]:
     """The platform API of an office, with a patience of half a second; no worker runs."""
-    platform = Platform(
-        settings=office.settings, store=office.store, queue=MemoryQueue(), vault=VAULT, access=Access(office.store),
-        admission=Admission(office.settings.limits), rates=ClientRates(), proxies=Proxies(()), patience=0.5,
-    )  # fmt: skip
-    app = web.Application(middlewares=[platform_answers])
-    add_routes(app, platform)
+    app = app_of(platform_of(office.store, office.settings, patience=0.5))
     async with serving(app, "127.0.0.1:0") as address:
         office.addresses.append(address)
         yield await caller_of(office)

@@ -8,21 +8,16 @@ from typing import Any, Concatenate
 from uuid import UUID
 
 import pytest
-from aiohttp import web
 from sqlalchemy import Connection
 
-from gateway.admission import Admission, ClientRates, Proxies
 from gateway.cloud.access import Access
-from gateway.cloud.calls import Platform
-from gateway.cloud.routes import add_routes, platform_answers
-from mailroom.queue.memory import MemoryQueue
 from mailroom.roles import Role
 from mailroom.serving import serving
 from mailroom.settings import LimitSettings, Settings
 from mailroom.store import clients
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
-from tests.gateway.cloud.caller import Caller, caller_of
-from tests.journeys.office import VAULT, Office
+from tests.gateway.cloud.caller import Caller, app_of, caller_of, platform_of
+from tests.journeys.office import Office
 
 TYPE = {"integrationType": {"id": "custom-smtp-server"}}
 
@@ -54,22 +49,6 @@ class Ailing:
 
     async def aclose(self) -> None:
         """Nothing of its own."""
-
-
-def platform_of(store: Store, limits: LimitSettings | None = None) -> Platform:
-    """What the platform API works with, on this store."""
-    limits = limits or LimitSettings()
-    return Platform(
-        settings=Settings(limits=limits), store=store, queue=MemoryQueue(), vault=VAULT, access=Access(store),
-        admission=Admission(limits), rates=ClientRates(), proxies=Proxies(()),
-    )  # fmt: skip
-
-
-def app_of(platform: Platform) -> web.Application:
-    """The platform API alone."""
-    app = web.Application(middlewares=[platform_answers])
-    add_routes(app, platform)
-    return app
 
 
 @pytest.fixture
@@ -126,7 +105,7 @@ async def test_a_known_token_outlives_a_short_failure(ailing: tuple[Caller, Aili
 @pytest.mark.parametrize("path", ["/api/v2/integrations", "/oauth/token"])
 async def test_too_much_at_once_is_told_at_once(office: Office, path: str) -> None:
     """When the bytes in hand are used up, callers are answered 503 with Retry-After, before their body is read."""
-    platform = platform_of(office.store, LimitSettings(bytes_in_flight=10))
+    platform = platform_of(office.store, Settings(limits=LimitSettings(bytes_in_flight=10)))
     async with serving(app_of(platform), "127.0.0.1:0") as address:
         office.addresses.append(address)
         caller = await caller_of(office)
@@ -140,7 +119,7 @@ async def test_too_much_at_once_is_told_at_once(office: Office, path: str) -> No
 
 async def test_a_body_that_never_ends_is_given_up(office: Office) -> None:
     """A body that stands still is answered 408, and its connection is used no more."""
-    platform = platform_of(office.store, LimitSettings(idle_read_seconds=0.2))
+    platform = platform_of(office.store, Settings(limits=LimitSettings(idle_read_seconds=0.2)))
     async with serving(app_of(platform), "127.0.0.1:0") as address:
         office.addresses.append(address)
         token = await (await caller_of(office)).token()

@@ -13,6 +13,13 @@ from tests.journeys.office import Office
 LOOKERS = frozenset({Role.ADMIN, Role.VIEWER})
 ADMINS = frozenset({Role.ADMIN})
 
+READERS = frozenset({Role.ADMIN, Role.AGENT, Role.VIEWER})
+AGENTS = frozenset({Role.ADMIN, Role.AGENT})
+SENDERS = frozenset({Role.ADMIN, Role.AGENT, Role.SENDER})
+
+#: Served without a token: the link itself says who may, and until when.
+LINKS = {("PUT", "/uploads/emails/{fileId}"), ("GET", "/downloads/emails/{ownerId}/{fileId}")}
+
 #: Who may call each endpoint. An endpoint that is missing here fails the tests below.
 MATRIX = {
     ("GET", "/integrations"): LOOKERS,
@@ -43,6 +50,22 @@ MATRIX = {
     ("PATCH", "/routing/email/outbound/domains/{domainId}"): ADMINS,
     ("DELETE", "/routing/email/outbound/domains/{domainId}"): ADMINS,
     ("POST", "/routing/email/outbound/domains/{domainId}/testconnection"): ADMINS,
+    ("POST", "/conversations/emails/agentless"): SENDERS,
+    ("GET", "/conversations/emails/agentless/{sendId}"): SENDERS,
+    ("GET", "/conversations/emails"): READERS,
+    ("POST", "/conversations/emails"): AGENTS,
+    ("GET", "/conversations/emails/{conversationId}"): READERS,
+    ("PATCH", "/conversations/emails/{conversationId}"): AGENTS,
+    ("GET", "/conversations/emails/{conversationId}/settings"): READERS,
+    ("GET", "/conversations/emails/{conversationId}/messages/draft"): READERS,
+    ("PUT", "/conversations/emails/{conversationId}/messages/draft"): AGENTS,
+    ("PATCH", "/conversations/emails/{conversationId}/messages/draft"): AGENTS,
+    ("POST", "/conversations/emails/{conversationId}/messages/draft/attachments/uploads"): AGENTS,
+    ("POST", "/conversations/emails/{conversationId}/messages/draft/attachments/copy"): AGENTS,
+    ("DELETE", "/conversations/emails/{conversationId}/messages/draft/attachments/{attachmentId}"): AGENTS,
+    ("GET", "/conversations/emails/{conversationId}/messages"): READERS,
+    ("POST", "/conversations/emails/{conversationId}/messages"): AGENTS,
+    ("GET", "/conversations/emails/{conversationId}/messages/{messageId}"): READERS,
 }
 
 
@@ -59,7 +82,7 @@ async def test_every_endpoint_has_a_row(office: Office) -> None:
     """What the gateway serves, the table of endpoints and this matrix are the same; nothing gets in beside them."""
     async with office.gateway() as gateway:
         assert isinstance(gateway, Gateway)
-        assert served(gateway.app) == MATRIX.keys()
+        assert served(gateway.app) == MATRIX.keys() | LINKS
 
     assert {(one.method, one.path) for one in ENDPOINTS} == MATRIX.keys()
 
@@ -104,4 +127,8 @@ def _filled(path: str) -> str:
         .replace("{typeId}", "custom-smtp-server")
         .replace("{configType}", "properties")
         .replace("{domainId}", "company.test")
+        .replace("{conversationId}", "e0d1a2c4-0000-4000-8000-000000000002")
+        .replace("{messageId}", "e0d1a2c4-0000-4000-8000-000000000003")
+        .replace("{sendId}", "e0d1a2c4-0000-4000-8000-000000000004")
+        .replace("{attachmentId}", "e0d1a2c4-0000-4000-8000-000000000005")
     )

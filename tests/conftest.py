@@ -1,6 +1,7 @@
 """What every test may ask for: real services, started when first asked for, and the events that were logged."""
 
-from collections.abc import Iterator, MutableMapping
+import shutil
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from hypothesis import settings
 from structlog.testing import capture_logs
 
+from mailroom.store.sqlite import SqliteStore
+from tests.builders import migrated
 from tests.services import Postgres, RabbitMQ, Services, Sink, missing_services
 
 # How long an example takes depends on who else is at work on this machine; the time limit of the test is enough.
@@ -65,6 +68,30 @@ def smtp_sink(tmp_path: Path) -> Iterator[Sink]:
     sink = Sink(tmp_path / "smtp-sink")
     yield sink
     sink.stop()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Where the one SQLite file with tables is, once somebody made it."""
+    return []
+
+
+@pytest.fixture
+async def sqlite_file(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, sqlite_template: list[Path]) -> Path:
+    """A SQLite database with our tables, which nobody has open."""
+    if not sqlite_template:
+        template = tmp_path_factory.mktemp("template") / "mailroom.db"
+        await migrated(f"sqlite:///{template}")
+        sqlite_template.append(template)
+    return Path(shutil.copy(sqlite_template[0], tmp_path / "mailroom.db"))
+
+
+@pytest.fixture
+async def store(sqlite_file: Path) -> AsyncIterator[SqliteStore]:
+    """A store of the test's own, with our tables and nothing in them."""
+    store = SqliteStore(sqlite_file)
+    yield store
+    await store.aclose()
 
 
 @pytest.fixture

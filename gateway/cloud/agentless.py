@@ -8,14 +8,15 @@ from typing import Any
 
 from gateway.cloud import shapes
 from gateway.cloud.answers import date, uri, without_nulls
-from gateway.cloud.calls import Answer, Call, as_uuid
+from gateway.cloud.calls import Answer, Call
+from gateway.cloud.conversations import conversation_of
 from gateway.cloud.errors import not_found
 from gateway.cloud.letters import LONGEST_BODY, LONGEST_SUBJECT, check_number, people, person
 from gateway.cloud.members import Members
-from gateway.cloud.sending import Outgoing, conversation_ended, conversation_not_found, send, sent_before
+from gateway.cloud.sending import Outgoing, conversation_ended, send, sent_before
 from gateway.cloud.shapes import PLACE
 from mailroom.message import Correspondent, Kind, Status, new_message_id
-from mailroom.store import conversations, letters
+from mailroom.store import letters
 from mailroom.store.conversations import FORM_PROVIDER, Conversation, Direction
 from mailroom.store.letters import Copy, Letter
 
@@ -100,12 +101,7 @@ def _outgoing(body: Members) -> tuple[Outgoing, str | None]:
 
 
 async def _stitched_to(call: Call, wanted: str) -> Conversation:
-    conversation_id = as_uuid(wanted)
-    found = None
-    if conversation_id is not None:
-        found = await call.platform.store.read(conversations.get, conversation_id)
-    if found is None:
-        raise conversation_not_found(wanted)
+    found = await conversation_of(call, wanted)
     if found.ended_at is not None:
         raise conversation_ended(found.id)
     return found

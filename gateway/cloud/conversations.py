@@ -93,7 +93,11 @@ async def settings(call: Call) -> Answer:
 
 async def found_conversation(call: Call) -> Conversation:
     """The conversation in the path. Raises Refusal."""
-    wanted = call.path["conversationId"]
+    return await conversation_of(call, call.path["conversationId"])
+
+
+async def conversation_of(call: Call, wanted: str) -> Conversation:
+    """The conversation of an id as somebody gave it. Raises Refusal."""
     conversation_id = as_uuid(wanted)
     found = None
     if conversation_id is not None:

@@ -1,6 +1,5 @@
 """One suite, every store and every queue: the fixtures that a contract runs on."""
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
@@ -13,22 +12,6 @@ from mailroom.store.opening import open_store
 from mailroom.store.port import Store
 from tests.builders import created, migrated
 from tests.services import Postgres, RabbitMQ
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Where the one SQLite file with tables is, once somebody made it."""
-    return []
-
-
-@pytest.fixture
-async def sqlite_file(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, sqlite_template: list[Path]) -> Path:
-    """A SQLite database with our tables, which nobody has open."""
-    if not sqlite_template:
-        template = tmp_path_factory.mktemp("template") / "mailroom.db"
-        await migrated(f"sqlite:///{template}")
-        sqlite_template.append(template)
-    return Path(shutil.copy(sqlite_template[0], tmp_path / "mailroom.db"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,7 +1,6 @@
 """What a process makes sure of before it works."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +16,6 @@ from mailroom.store.sqlite import SqliteStore
 from mailroom.vault import Vault
 
 VAULT = Vault(["a key for tests"])
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """A database with tables."""
-    store = SqliteStore(tmp_path / "mailroom.db")
-    await store.transaction(migrate)
-    yield store
-    await store.aclose()
 
 
 async def test_the_first_marks_and_others_recognise(store: Store, tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """Writing tickets: in groups, soon, and never at the cost of a submission."""
 
 import asyncio
-from collections.abc import AsyncIterator, MutableMapping
-from pathlib import Path
+from collections.abc import MutableMapping
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from mailroom.queue.ticket import MAX_IDS, Address, Ticket
 from mailroom.store import integrations
 from mailroom.store.sqlite import SqliteStore
 from mailroom.tickets import TicketWriter
-from tests.builders import created, migrated
+from tests.builders import created
 
 
 class MoodyQueue(MemoryQueue):
@@ -45,16 +44,6 @@ class MoodyQueue(MemoryQueue):
     def ids(self) -> list[UUID]:
         """Every id on any ticket."""
         return [id_ for _, ticket in self.published for id_ in ticket.ids]
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """A store with tables."""
-    file = tmp_path / "mailroom.db"
-    await migrated(f"sqlite:///{file}")
-    store = SqliteStore(file)
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture

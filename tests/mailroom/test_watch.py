@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, MutableMapping
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +14,7 @@ from mailroom.store import connection_tests, integrations
 from mailroom.store.sqlite import SqliteStore
 from mailroom.vault import Vault
 from mailroom.watch import FRESH_SECONDS, IntegrationWatch
-from tests.builders import NOW, created, migrated
+from tests.builders import NOW, created
 
 VAULT = Vault(["a key for tests"])
 
@@ -29,16 +28,6 @@ class Clock:
     def __call__(self) -> float:
         """The time."""
         return self.now
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """A store with tables."""
-    file = tmp_path / "mailroom.db"
-    await migrated(f"sqlite:///{file}")
-    store = SqliteStore(file)
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from mailroom.store import allowances, schema
 from mailroom.store.sqlite import SqliteStore
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
-from tests.builders import created, migrated
+from tests.builders import created
 from worker.allowance import UNUSED_SECONDS, Allowance, asks_the_account_to_wait
 
 SENT = Sent(Reply("dot", 250, "2.0.0 taken"))
@@ -57,16 +57,6 @@ class Bell:
         self._event.clear()
         async with asyncio.timeout(10):
             await self._event.wait()
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """A store with tables."""
-    file = tmp_path / "mailroom.db"
-    await migrated(f"sqlite:///{file}")
-    store = SqliteStore(file)
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture

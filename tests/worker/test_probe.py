@@ -5,11 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
-
-import pytest
 
 from mailroom.destinations import ANYWHERE
 from mailroom.integration import Integration, ReportedState
@@ -19,7 +16,7 @@ from mailroom.store.port import Store, StoreUnavailable
 from mailroom.store.sqlite import SqliteStore
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
-from tests.builders import an_integration, migrated
+from tests.builders import an_integration
 from tests.smtp_server import scripted_smtp
 from worker.probe import Probe
 from worker.session import Session
@@ -66,16 +63,6 @@ class Muddled(IntegrationWatch):
         found = super().get(integration_id)
         host = "two\nlines"
         return None if found is None else replace(found, account=replace(found.account, host=host))
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """A store with tables."""
-    file = tmp_path / "mailroom.db"
-    await migrated(f"sqlite:///{file}")
-    store = SqliteStore(file)
-    yield store
-    await store.aclose()
 
 
 @contextlib.asynccontextmanager

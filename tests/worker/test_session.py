@@ -1,26 +1,12 @@
 """A session: alive while it beats, and nothing that was claimed for an earlier one is ours."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-
-import pytest
 
 from mailroom.store import sessions
 from mailroom.store.sessions import Position
 from mailroom.store.sqlite import SqliteStore
-from tests.builders import migrated
 from worker.session import Session
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """A store with tables."""
-    file = tmp_path / "mailroom.db"
-    await migrated(f"sqlite:///{file}")
-    store = SqliteStore(file)
-    yield store
-    await store.aclose()
 
 
 def nowhere() -> Sequence[Position]:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,20 +11,10 @@ import pytest
 from mailroom.store import sessions
 from mailroom.store.allowances import Need
 from mailroom.store.sqlite import SqliteStore
-from tests.builders import created, migrated
+from tests.builders import created
 from worker.seats import kept_of_part
 from worker.session import Session
 from worker.shares import NOTHING, Share, Shares
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """A store with tables."""
-    file = tmp_path / "mailroom.db"
-    await migrated(f"sqlite:///{file}")
-    store = SqliteStore(file)
-    yield store
-    await store.aclose()
 
 
 class Worker:

@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Concatenate
 from uuid import UUID, uuid4
 
@@ -24,7 +23,7 @@ from mailroom.store.sqlite import SqliteStore
 from mailroom.tickets import TicketWriter
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
-from tests.builders import a_message, accepted, claimed, created, migrated
+from tests.builders import a_message, accepted, claimed, created
 from worker.sweep import DEAD_AFTER_SECONDS, MOST, Sweep
 
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
@@ -66,16 +65,6 @@ class Clock:
     def __call__(self) -> float:
         """The time."""
         return self.now
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """A store with tables."""
-    file = tmp_path / "mailroom.db"
-    await migrated(f"sqlite:///{file}")
-    store = SqliteStore(file)
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture

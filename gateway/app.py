@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
-from aiohttp import http_parser, web
+from aiohttp import hdrs, http_parser, web
 
 from gateway.admission import Admission, ClientRates, Proxies
 from gateway.cloud import routes as cloud_routes
@@ -22,6 +22,7 @@ from mailroom.health import health_answer, health_app
 from mailroom.logs import get_logger
 from mailroom.loops import start_loop
 from mailroom.queue.port import Queue
+from mailroom.serving import REFUSAL
 from mailroom.settings import Settings
 from mailroom.store.port import Store
 from mailroom.tickets import TicketWriter
@@ -85,6 +86,8 @@ class Gateway:
         self.app = web.Application(
             middlewares=[always_json, cloud_routes.platform_answers], client_max_size=NO_LIMIT_OF_AIOHTTP
         )
+        self.app[REFUSAL] = answers.not_http
+        self.app.on_response_prepare.append(_nameless)
         routes.add_routes(self.app, counter)
         cloud_routes.add_routes(self.app, platform)
         self.health = health_app(self.unready, self.figures)
@@ -140,6 +143,11 @@ class Gateway:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         return health_answer("ready", self.unready())
+
+
+async def _nameless(_: web.Request, response: web.StreamResponse) -> None:
+    """Nobody needs to know what we are made of."""
+    response.headers.pop(hdrs.SERVER, None)
 
 
 @web.middleware

@@ -17,6 +17,7 @@ from gateway.cloud.errors import Code, Refusal, busy, error_body
 from gateway.cloud.letters import MOST_BYTES as LARGE
 from mailroom.logs import get_logger
 from mailroom.roles import Permission
+from mailroom.serving import expect
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 
 log = get_logger(__name__)
@@ -104,7 +105,7 @@ def add_routes(app: web.Application, platform: Platform) -> None:
     async def token(request: web.Request) -> web.Response:
         return await tokens.give_token(platform, request)
 
-    app.router.add_route("POST", tokens.PATH, token)
+    app.router.add_route("POST", tokens.PATH, token, expect_handler=expect)
 
     async def upload(request: web.Request) -> web.StreamResponse:
         return await files.upload(platform, request)
@@ -112,10 +113,11 @@ def add_routes(app: web.Application, platform: Platform) -> None:
     async def download(request: web.Request) -> web.StreamResponse:
         return await files.download(platform, request)
 
-    app.router.add_route("PUT", files.UPLOAD, upload)
-    app.router.add_route("GET", files.DOWNLOAD, download)
+    app.router.add_route("PUT", files.UPLOAD, upload, expect_handler=expect)
+    app.router.add_route("GET", files.DOWNLOAD, download, expect_handler=expect)
     for endpoint in ENDPOINTS:
-        app.router.add_route(endpoint.method, f"{PREFIX}{endpoint.path}", _handler(platform, endpoint))
+        path, handler = f"{PREFIX}{endpoint.path}", _handler(platform, endpoint)
+        app.router.add_route(endpoint.method, path, handler, expect_handler=expect)
 
 
 def _handler(platform: Platform, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.Response]]:

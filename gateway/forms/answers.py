@@ -28,6 +28,12 @@ def refused(problems: Iterable[Problem]) -> dict[str, Any]:
     }
 
 
+def not_http(status: int) -> dict[str, Any]:
+    """What cannot even be read as a request, in the words of both APIs: nobody knows whom it was for."""
+    sentence = "This is no HTTP request that can be taken: its headers are too long, or it breaks the rules of HTTP."
+    return refused([Problem(Code.MALFORMED, sentence)]) | {"message": sentence, "code": "bad.request", "status": status}
+
+
 def unknown_service() -> dict[str, Any]:
     """HTTP 404: there is no service of this name."""
     return refused([Problem(Code.UNKNOWN_SERVICE, "There is no e-mail service of this name.")])

@@ -23,6 +23,7 @@ from mailroom.integration import Integration
 from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.message import Content, Kind, Status, new_message_id
+from mailroom.serving import expect
 from mailroom.settings import EmailOptions, Settings
 from mailroom.store import messages
 from mailroom.store.content import encode_content
@@ -69,10 +70,10 @@ def add_routes(app: web.Application, counter: Counter) -> None:
     """`/genesys/2/email/{service}` and `…/{interactionId}`, with preflight; the bare path is the service `default`."""
     forms = Forms(counter)
     for path in ("/genesys/2/email", "/genesys/2/email/{service}"):
-        app.router.add_post(path, forms.submit)
-        app.router.add_options(path, forms.preflight)
-    app.router.add_get("/genesys/2/email/{service}/{interaction}", forms.outcome)
-    app.router.add_options("/genesys/2/email/{service}/{interaction}", forms.preflight)
+        app.router.add_post(path, forms.submit, expect_handler=expect)
+        app.router.add_options(path, forms.preflight, expect_handler=expect)
+    app.router.add_get("/genesys/2/email/{service}/{interaction}", forms.outcome, expect_handler=expect)
+    app.router.add_options("/genesys/2/email/{service}/{interaction}", forms.preflight, expect_handler=expect)
 
 
 class Forms:

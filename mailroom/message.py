@@ -106,6 +106,8 @@ class Content:
     to: str
     subject: str
     text: str
+    #: So many characters of the text are their author's own words; what follows is ours. None = all of it.
+    words: int | None = None
     html: str | None = None
     from_name: str | None = None
     #: The header From; without one it is the integration's own address.

@@ -22,11 +22,13 @@ def compose(
 ) -> Content:
     """What the mailbox will read: the customer's words, then who wrote them, from where, and what came along."""
     name = f"{submission.first_name} {submission.last_name}"
+    words = submission.text.rstrip()
     from_name, from_address = _sender(name, submission, integration_from_address, integration_from_name, options)
     return Content(
         to=submission.mailbox,
         subject=submission.subject,
-        text=f"{submission.text.rstrip()}\n\n{_RULE}\n{_about(name, submission, message_id)}",
+        text=f"{words}\n\n{_RULE}\n{_about(name, submission, message_id)}",
+        words=len(words),
         from_name=from_name,
         from_address=from_address,
         reply_to=submission.from_address,

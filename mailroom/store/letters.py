@@ -301,7 +301,8 @@ def _of_form(tx: Connection, message_id: UUID) -> Letter | None:
             sender=customer,
             to=(Correspondent(content.to),),
             subject=content.subject,
-            text=content.text,
+            # Without what was put below it for the mailbox: that is not the customer's, nor for them to read in a quote.
+            text=content.text[: content.words],
             html=content.html,
             files=tuple(
                 LetterFile(id=file_id(message_id, number), file=file) for number, file in enumerate(content.attachments)

@@ -17,7 +17,8 @@ attachments = st.builds(
 )  # fmt: skip
 people = st.lists(st.builds(Correspondent, texts, st.none() | texts), max_size=3).map(tuple)
 contents = st.builds(
-    Content, to=texts, subject=texts, text=texts, html=st.none() | texts, from_name=st.none() | texts,
+    Content, to=texts, subject=texts, text=texts, words=st.none() | st.integers(0, 2**31),
+    html=st.none() | texts, from_name=st.none() | texts,
     from_address=st.none() | texts, reply_to=st.none() | texts, reply_to_name=st.none() | texts, headers=pairs,
     attributes=pairs, attachments=st.lists(attachments, max_size=3).map(tuple), letter_id=st.none() | st.uuids(),
     to_all=people, cc=people,

@@ -124,6 +124,11 @@ class Allowance:
         self._ask(integration, hand, waiting, free, now)
         return False
 
+    def need_none(self, integration_id: UUID) -> bool:
+        """One message begins that will not be sent, so that no limit is about it: always True."""
+        self._taken_of[integration_id] = None
+        return True
+
     def taken_of(self, integration_id: UUID) -> Permits | None:
         """The slice that the last permit was of, for whoever may have to put it back; None where nothing limits."""
         return self._taken_of.get(integration_id)

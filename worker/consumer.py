@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from mailroom.batch import Batch, FlushLost
+from mailroom.gate import Closed, gate
 from mailroom.integration import CAUSE_OF, Cause, Integration, may_send
+from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.loops import really_cancelled
 from mailroom.message import Lane, Status
@@ -231,7 +233,19 @@ class Consumer:
     def _permitted(self, integration_id: UUID) -> bool:
         """Whether the integration's limits let one more message begin."""
         integration, seats = self._desk.watch.get(integration_id), self._seats[integration_id]
-        return integration is not None and self.allowance.may_take(integration, waiting=seats.waiting, free=seats.free)
+        if integration is None:
+            return False
+        if self._passes_nothing(integration):
+            # What is refused is told at once, whether or not the day has anything left.
+            return self.allowance.need_none(integration_id)
+        return self.allowance.may_take(integration, waiting=seats.waiting, free=seats.free)
+
+    def _passes_nothing(self, integration: Integration) -> bool:
+        if may_send(integration):
+            return False
+        states = (integration.intended_state, integration.reported_state, integration.cause)
+        now = datetime.now(UTC)
+        return all(isinstance(gate(kind, *states, now, self._desk.enforcement), Closed) for kind in KINDS)
 
     def positions(self) -> Sequence[Position]:
         """How far this worker is in each queue."""

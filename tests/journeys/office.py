@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -24,6 +24,7 @@ from mailroom.kinds import KINDS
 from mailroom.message import Content, Kind, Status, new_message_id
 from mailroom.queue.opening import open_queue
 from mailroom.queue.port import Queue
+from mailroom.queue.ticket import Address, Ticket, chunks
 from mailroom.serving import serving
 from mailroom.settings import EmailOptions, RetrySettings, Settings, SmtpSettings
 from mailroom.store import integrations, messages, schema
@@ -185,6 +186,23 @@ class Office:
         url = f"http://{address}/genesys/2/email/{service}"
         async with self.session.post(url, data=data, headers=headers) as answer:
             return answer.status, await answer.json()
+
+    async def queued(self, rows: Sequence[NewMessage]) -> None:
+        """Accept these, all of one kind, with their tickets on the queue."""
+        for start in range(0, len(rows), 200):
+            await self.store.statement(messages.accept, rows[start : start + 200])
+        address = Address(KINDS[rows[0].kind].lane, rows[0].integration_id)
+        await self.ticketed(address, [row.id for row in rows])
+        await self.store.statement(integrations.mark_lane, address.integration_id, address.lane)
+
+    async def ticketed(self, address: Address, ids: Sequence[UUID]) -> None:
+        """Put tickets for these on their queue."""
+        store, queue = self.store_and_queue()
+        try:
+            for group in chunks(ids):
+                await queue.publish(address, Ticket(group, datetime.now(UTC)))
+        finally:
+            await self.let_go(store, queue)
 
     async def accepted(self, service: str = "support", **fields: Any) -> UUID:
         """Submit a form that is accepted; its id."""

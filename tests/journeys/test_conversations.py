@@ -18,7 +18,7 @@ from mailroom.gate import Enforcement
 from mailroom.integration import Cause, IntendedState, ReportedState
 from mailroom.kinds import KINDS
 from mailroom.message import Kind, Status
-from mailroom.queue.ticket import Address, Ticket
+from mailroom.queue.ticket import Address
 from mailroom.roles import Role
 from mailroom.store import messages, schema
 from mailroom.store.messages import Standing
@@ -183,11 +183,7 @@ async def redriven(office: Office, copy: Standing) -> None:
     now = datetime.now(UTC)
     assert copy.integration_id is not None
     await office.store.transaction(messages.redrive, copy.id, at=now, expires_at=now + timedelta(hours=4))
-    store, queue = office.store_and_queue()
-    try:
-        await queue.publish(Address(KINDS[copy.kind].lane, copy.integration_id), Ticket((copy.id,), now))
-    finally:
-        await office.let_go(store, queue)
+    await office.ticketed(Address(KINDS[copy.kind].lane, copy.integration_id), [copy.id])
 
 
 # --- the gate, over HTTP ----------------------------------------------------------------------------------------------

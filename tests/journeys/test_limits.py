@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from mailroom.integration import ReportedState
+from mailroom.gate import Enforcement
+from mailroom.integration import Cause, ReportedState
 from mailroom.message import Content, Kind, Lane, Status
 from mailroom.queue.ticket import Address
 from mailroom.store import allowances, messages
@@ -88,6 +89,24 @@ async def test_workers_together_send_no_more_than_a_day_allows(office: Office) -
         assert await count(office, ids, Status.QUEUED) == 3
         assert integration.reported_state is ReportedState.ACTIVE
         assert await office.store.read(allowances.used_today, integration.id, now=datetime.now(UTC)) == 5
+
+
+async def test_a_day_used_up_hides_no_refusal(office: Office) -> None:
+    """Agents' mail that finds its integration in ERROR fails at once, whether or not the day has anything left."""
+    async with (
+        scripted_smtp() as smtp,
+        office.everything(smtp.port, enforcement=Enforcement(acd_from=datetime(2000, 1, 1, tzinfo=UTC))),
+    ):
+        await office.reconfigure(per_day=1)
+        first = await office.accepted()
+        await office.becomes(first, Status.SENT)
+        await office.reconfigure(reported_state=ReportedState.ERROR, cause=Cause.TIMED_OUT)
+        for kind in (Kind.ACD, Kind.AGENTLESS):
+            letter = replace(a_row((await office.integration()).id), kind=kind)
+            await office.queued([letter])
+            await office.becomes(letter.id, Status.FAILED)
+
+    assert len(smtp.inbox) == 1
 
 
 async def test_a_server_that_throttles_is_asked_less_and_less(office: Office) -> None:

@@ -8,29 +8,12 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, func, select
 
 from mailroom.integration import Cause, ReportedState
-from mailroom.kinds import KINDS
 from mailroom.message import Status
-from mailroom.queue.ticket import Address, Ticket, chunks
-from mailroom.store import integrations, messages, schema
+from mailroom.store import integrations, schema
 from mailroom.store.integrations import Blamed
-from mailroom.store.messages import NewMessage
 from tests.journeys.office import VAULT, Office, a_row
 from tests.services import Sink
 from tests.smtp_server import Say, scripted_smtp
-
-
-async def queued(office: Office, rows: list[NewMessage]) -> None:
-    """Accept all of these, with their tickets on the queue."""
-    for start in range(0, len(rows), 200):
-        await office.store.statement(messages.accept, rows[start : start + 200])
-    address = Address(KINDS[rows[0].kind].lane, rows[0].integration_id)
-    store, queue = office.store_and_queue()
-    try:
-        for ids in chunks([row.id for row in rows]):
-            await queue.publish(address, Ticket(ids, datetime.now(UTC)))
-        await office.store.statement(integrations.mark_lane, address.integration_id, address.lane)
-    finally:
-        await office.let_go(store, queue)
 
 
 async def ended(office: Office, status: Status, number: int, seconds: float) -> None:
@@ -65,7 +48,7 @@ async def test_a_flip_stops_four_workers(office: Office) -> None:
             await office.active()
         integration = await office.integration()
         rows = [a_row(integration.id, subject=f"number {number}") for number in range(1000)]
-        await queued(office, rows)
+        await office.queued(rows)
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(4):
                 await stack.enter_async_context(office.worker())
@@ -116,7 +99,7 @@ async def test_ten_thousand_refused_recipients_set_nothing(office: Office, smtp_
         smtp_sink.start_counting("-f", "RCPT")
         integration = await office.integration()
         before = (integration.reported_state, integration.since, integration.generation)
-        await queued(office, [a_row(integration.id) for _ in range(10_000)])
+        await office.queued([a_row(integration.id) for _ in range(10_000)])
         await ended(office, Status.FAILED, 10_000, seconds=240)
         after = await office.integration()
 
@@ -133,7 +116,7 @@ async def test_one_bad_recipient_among_many_good_ones_changes_nothing(office: Of
         integration = await office.integration()
         rows = [a_row(integration.id) for _ in range(999)]
         bad = a_row(integration.id, to="nobody@company.test")
-        await queued(office, [*rows[:500], bad, *rows[500:]])
+        await office.queued([*rows[:500], bad, *rows[500:]])
         await ended(office, Status.SENT, 999, seconds=120)
         await office.becomes(bad.id, Status.FAILED)
 

@@ -199,9 +199,9 @@ def _wanted_files(body: Members) -> list[UUID] | None:
     wanted = []
     for one in body.each("attachments"):
         one.need(["attachmentId"])
-        text = one.line("attachmentId") or ""
-        file_id = as_uuid(text)
-        if text and file_id is None:
+        text = one.line("attachmentId")
+        file_id = as_uuid(text or "")
+        if text is not None and one.all["attachmentId"] and file_id is None:
             one.wrong("attachmentId", f"{text!r} is no attachment of this conversation")
         if file_id is not None:
             wanted.append(file_id)

@@ -125,8 +125,9 @@ class Members:
     def address(self, name: str) -> str | None:
         """An e-mail address."""
         found = self.line(name)
-        if not found:
+        if found is None or self.all[name] == "":
             return None
+        # One of nothing but spaces is no absent one: whoever wrote it wanted somebody to get the letter.
         address = check_address(found)
         if address is None:
             self.wrong(name, "is no e-mail address that mail can be sent with")

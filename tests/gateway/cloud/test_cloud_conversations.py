@@ -262,6 +262,8 @@ async def test_html_alone_is_told_in_text_too(caller: Caller) -> None:
          "postino.error.attachments.upload.size", 400),
         (REPLY | {"attachments": [{"attachmentId": str(uuid4())}]}, "not.found", 404),
         (REPLY | {"attachments": [{"attachmentId": "nonsense"}]}, "invalid.value", 400),
+        (REPLY | {"attachments": [{"attachmentId": " "}]}, "invalid.value", 400),
+        (REPLY | {"cc": [{"email": " "}]}, "invalid.value", 400),
         (REPLY | {"to": [{"email": "nobody"}]}, "invalid.value", 400),
         (REPLY | {"subject": "x" * 401}, "invalid.value", 400),
         (None, "postino.error.reply.no.to", 400),
@@ -660,7 +662,8 @@ async def test_an_agentless_send_joins_a_conversation(notifier: Caller) -> None:
         {"senderType": None}, {"senderType": "Inbound"}, {"fromAddress": None}, {"fromAddress": {"name": "News"}},
         {"toAddresses": []}, {"toAddresses": None}, {"toAddresses": [JANE, {"email": "joe@customer.test"}]},
         {"textBody": None}, {"subject": "x" * 401}, {"fromAddress": {"email": "a@company.test", "name": "x" * 65}},
-        {"toAddresses": [{"email": "nobody"}]}, {"textBody": "x" * (3 * 1024 * 1024 + 1)},
+        {"toAddresses": [{"email": "nobody"}]}, {"toAddresses": [{"email": " "}]}, {"fromAddress": {"email": " "}},
+        {"ccAddresses": [{"email": "\n"}]}, {"textBody": "x" * (3 * 1024 * 1024 + 1)},
     ],
 )  # fmt: skip
 async def test_what_cannot_be_sent_without_an_agent(notifier: Caller, changes: dict[str, Any]) -> None:

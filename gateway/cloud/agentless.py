@@ -13,7 +13,7 @@ from gateway.cloud.conversations import conversation_of
 from gateway.cloud.errors import not_found
 from gateway.cloud.letters import LONGEST_BODY, LONGEST_SUBJECT, check_number, people, person
 from gateway.cloud.members import Members
-from gateway.cloud.sending import Outgoing, conversation_ended, send, sent_before
+from gateway.cloud.sending import Outgoing, conversation_ended, send, sent_once
 from gateway.cloud.shapes import PLACE
 from mailroom.message import Correspondent, Kind, Status, new_message_id
 from mailroom.store import letters
@@ -43,7 +43,7 @@ class SenderType(StrEnum):
 
 async def post(call: Call) -> Answer:
     """Send one: committed when this is answered, past the gate, once however often it comes."""
-    letter = await sent_before(call) or await _sent(call)
+    letter = await sent_once(call, lambda: _sent(call))
     return Answer(_shape(letter))
 
 

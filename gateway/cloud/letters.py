@@ -23,7 +23,7 @@ from gateway.cloud.sending import (
     forget_files,
     recipients_of,
     send,
-    sent_before,
+    sent_once,
 )
 from gateway.cloud.shapes import PLACE
 from gateway.filenames import numbered
@@ -83,7 +83,7 @@ async def get(call: Call) -> Answer:
 async def post(call: Call) -> Answer:
     """Send an agent's letter: committed when this is answered, past the gate, once however often it comes."""
     found = await found_conversation(call)
-    letter = await sent_before(call) or await _sent(call, found)
+    letter = await sent_once(call, lambda: _sent(call, found))
     return Answer(await asyncio.to_thread(shapes.letter_reply, letter, links_of(call)))
 
 

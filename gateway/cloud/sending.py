@@ -5,7 +5,7 @@ request is known by then, or it is not.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -77,6 +77,21 @@ async def sent_before(call: Call) -> Letter | None:
     except KeyTaken:
         raise key_taken(call) from None
     return None if found is None else await call.platform.store.read(letters.get, found)
+
+
+async def sent_once(call: Call, make: Callable[[], Awaitable[Letter]]) -> Letter:
+    """The letter that this very request made already, else the one that `make` sends. Raises Refusal."""
+    before = await sent_before(call)
+    if before is not None:
+        return before
+    try:
+        return await make()
+    except Refusal:
+        # Another copy of the request may have been accepted since: what it took, as the draft's files, is gone for ours.
+        meanwhile = await sent_before(call)
+        if meanwhile is None:
+            raise
+        return meanwhile
 
 
 async def send(

@@ -23,7 +23,7 @@ from mailroom.roles import Role
 from mailroom.store import messages, schema
 from mailroom.store.messages import Standing
 from tests.fault_proxy import FaultProxy
-from tests.gateway.cloud.caller import Caller, caller_of
+from tests.gateway.cloud.caller import Caller, Told, caller_of
 from tests.journeys.office import MAILBOX, Office
 from tests.journeys.program import Program, program
 from tests.smtp_server import ScriptedSmtp, scripted_smtp
@@ -176,6 +176,30 @@ async def test_what_is_repeated_is_sent_once(office: Office, sdk: Any) -> None:
 
     assert [one["textBodyPreview"] for one in told.body["entities"]][1:] == ["Once."]
     assert sorted(one.rcpt_to[0] for one in smtp.inbox) == ["jane@customer.test", MAILBOX]
+
+
+async def test_copies_of_a_request_over_two_gateways_are_one_letter(office: Office) -> None:
+    """Copies that come while the first one takes the draft's file are answered as it is, whichever gateway they reach."""
+    await office.add_integration(1)
+    await office.reconfigure(reported_state=ReportedState.ACTIVE, heard=False)
+    async with office.gateway(), office.gateway():
+        caller = await caller_of(office)
+        headers = {"Authorization": f"Bearer {await caller.token()}"}
+        for _ in range(20):
+            place = f"/conversations/emails/{await office.accepted()}/messages"
+            announced = await caller.call("POST", f"{place}/draft/attachments/uploads", {"name": "a.txt"})
+            async with office.session.put(announced.body["url"], data=b"words") as answer:
+                assert answer.status == 200
+            reply = {"to": [{"email": "jane@customer.test"}], "textBody": "Once.",
+                     "attachments": [{"attachmentId": announced.body["attachmentId"]}]}  # fmt: skip
+
+            async def copy(number: int, place: str = place, reply: Any = reply) -> Told:
+                await asyncio.sleep(number * 0.004)
+                path = f"/api/v2{place}"
+                return await caller.raw("POST", path, json=reply, headers=headers, gateway=number % 2)
+
+            told = await asyncio.gather(*map(copy, range(8)))
+            assert {(one.status, one.body.get("id")) for one in told} == {(200, told[0].body["id"])}
 
 
 async def redriven(office: Office, copy: Standing) -> None:

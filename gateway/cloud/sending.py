@@ -29,7 +29,7 @@ from mailroom.store.domains import Direction
 from mailroom.store.drafts import FileGone
 from mailroom.store.letters import Accepted, ConversationEnded, Letter, LetterFile, Sending, Written
 from mailroom.store.messages import NewMessage
-from mailroom.store.port import CommitUnknown
+from mailroom.store.port import CommitUnknown, StoreUnavailable
 from mailroom.store.requests import KeyTaken
 from mailroom.threads import message_id_of, thread_headers
 
@@ -262,15 +262,16 @@ def recipients_of(written: Written | Outgoing) -> tuple[str, ...]:
 
 
 async def _committed(call: Call, sending: Sending) -> Accepted:
-    request = repeatable(call)
+    request, doubt = repeatable(call), None
     for tries_left in reversed(range(TRIES)):
         try:
             return await call.platform.store.transaction(letters.accept, sending, request, now=call.now)
         except CommitUnknown as error:
-            if not tries_left:
+            doubt = error
+        except StoreUnavailable:
+            # Nothing was done this time; that says nothing about the time before.
+            if doubt is None:
                 raise
-            log.warning("letter in doubt, asking again", letter=str(sending.letter.id), error=str(error))
-            await asyncio.sleep(AGAIN_SECONDS)
         except KeyTaken:
             raise key_taken(call) from None
         except UnknownConversation:
@@ -280,7 +281,11 @@ async def _committed(call: Call, sending: Sending) -> Accepted:
         except FileGone:
             told = "An attachment was removed from the draft, or sent with another letter, at this moment; nothing was sent."
             raise Refusal(409, Code.ATTACHMENT_CHANGED, told) from None
-    raise AssertionError("the last try returns or raises")
+        if tries_left:
+            log.warning("letter in doubt, asking again", letter=str(sending.letter.id), error=str(doubt))
+            await asyncio.sleep(AGAIN_SECONDS)
+    assert doubt is not None, "the last try returned or raised, or left a doubt"  # noqa: S101 - as the loop shows
+    raise doubt
 
 
 def _ticket(call: Call, sending: Sending) -> None:

@@ -22,10 +22,11 @@ from mailroom.queue.ticket import Address
 from mailroom.roles import Role
 from mailroom.store import messages, schema
 from mailroom.store.messages import Standing
-from tests.fault_proxy import FaultProxy
+from tests.fault_proxy import FaultProxy, Mode
 from tests.gateway.cloud.caller import Caller, Told, caller_of
-from tests.journeys.office import MAILBOX, Office
+from tests.journeys.office import MAILBOX, Office, proxied
 from tests.journeys.program import Program, program
+from tests.services import Postgres
 from tests.smtp_server import ScriptedSmtp, scripted_smtp
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
@@ -200,6 +201,37 @@ async def test_copies_of_a_request_over_two_gateways_are_one_letter(office: Offi
 
             told = await asyncio.gather(*map(copy, range(8)))
             assert {(one.status, one.body.get("id")) for one in told} == {(200, told[0].body["id"])}
+
+
+async def test_a_letter_whose_commit_is_in_doubt_keeps_its_files(office: Office, postgres: Postgres) -> None:
+    """The database commits a letter and is away before it says so: nobody is told that nothing was done, nothing is lost."""
+    await office.add_integration(1)
+    await office.reconfigure(reported_state=ReportedState.ACTIVE, heard=False)
+    async with proxied(office, postgres) as (far, proxy), far.gateway():
+        caller = await caller_of(far)
+        place = f"/conversations/emails/{await far.accepted()}/messages"
+        announced = await caller.call("POST", f"{place}/draft/attachments/uploads", {"name": "a.txt"})
+        async with far.session.put(announced.body["url"], data=b"words") as answer:
+            assert answer.status == 200
+        reply = {"to": [{"email": "jane@customer.test"}], "textBody": "One."}
+        first = await caller.call("POST", place, reply)
+        reply |= {"textBody": "Two.", "attachments": [{"attachmentId": first.body["attachments"][0]["attachmentId"]}]}
+        trap = proxy.lose_answer(b"COMMIT\x00", then=Mode.REFUSE)
+        asked = asyncio.create_task(caller.call("POST", place, reply))
+        await trap.wait()
+        proxy.cut()
+        told = await asked
+        await proxy.set_mode(Mode.OK)
+        async with asyncio.timeout(20):
+            while (again := await caller.call("POST", place, reply)).status == 503:
+                await asyncio.sleep(0.3)
+        [file] = again.body["attachments"]
+        async with far.session.get(file["contentUri"]) as answer:
+            kept = await answer.read()
+
+    assert (told.status, told.body["code"]) == (504, "outcome.unknown")
+    assert (again.status, kept) == (200, b"words")
+    assert [one.kind for one in await office.store.read(messages.standings)].count(Kind.ACD) == 2
 
 
 async def redriven(office: Office, copy: Standing) -> None:

@@ -5,6 +5,7 @@ request is known by then, or it is not.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -71,12 +72,18 @@ class Outgoing:
 
 
 async def sent_before(call: Call) -> Letter | None:
-    """The letter that this very request made already. Raises Refusal."""
+    """The letter that this very request made already, which is remembered anew. Raises Refusal."""
+    request, store = repeatable(call), call.platform.store
     try:
-        found = await call.platform.store.read(requests.answered, repeatable(call), call.now)
+        found = await store.read(requests.answered, request, call.now)
     except KeyTaken:
         raise key_taken(call) from None
-    return None if found is None else await call.platform.store.read(letters.get, found)
+    if found is None:
+        return None
+    with contextlib.suppress(StoreUnavailable, CommitUnknown):
+        # What the answer is does not hang on it.
+        await store.transaction(requests.renew, request, call.now)
+    return await store.read(letters.get, found)
 
 
 async def sent_once(call: Call, make: Callable[[], Awaitable[Letter]]) -> Letter:

@@ -48,9 +48,15 @@ def first_of(tx: Connection, request: Repeatable, result_id: UUID, now: datetime
     before = tx.execute(sa.select(requests).where(requests.c.key == request.key)).one()
     if before.body_hash != request.body_hash:
         raise KeyTaken(request.key)
-    tx.execute(sa.update(requests).where(requests.c.key == request.key).values(expires_at=row["expires_at"]))
+    renew(tx, request, now)
     found: UUID = before.result_id
     return found
+
+
+def renew(tx: Connection, request: Repeatable, now: datetime) -> None:
+    """It came again: it is remembered for as long from now on."""
+    later = sa.update(requests).where(requests.c.key == request.key, requests.c.body_hash == request.body_hash)
+    tx.execute(later.values(expires_at=now + request.remembered))
 
 
 def _forget_old(tx: Connection, now: datetime) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import io
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -335,6 +335,22 @@ async def test_the_same_request_is_one_letter(caller: Caller) -> None:
     assert len(await contents(caller, "acd")) == 1
     opened = await asyncio.gather(*(caller.call("POST", EMAILS, {"provider": "x"}) for _ in range(11)))
     assert len({one.body["id"] for one in opened}) == 1
+
+
+async def test_each_repetition_renews_the_time_it_is_known_for(caller: Caller) -> None:
+    """A client that goes on repeating itself, however long, makes one letter: what counts is when it came last."""
+    place = f"{await a_form(caller)}/messages"
+    for _ in range(3):
+        assert (await caller.call("POST", place, REPLY)).status == 200
+
+        def forty_seconds_pass(tx: Connection) -> None:
+            for row in tx.execute(sa.select(schema.requests)).all():
+                earlier = row.expires_at - timedelta(seconds=40)
+                tx.execute(sa.update(schema.requests).values(expires_at=earlier))
+
+        await caller.office.store.transaction(forty_seconds_pass)
+
+    assert len(await contents(caller, "acd")) == 1
 
 
 async def test_another_request_is_another_letter(caller: Caller) -> None:

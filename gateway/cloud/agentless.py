@@ -3,6 +3,7 @@
 Cc, Bcc and reading the outcome are ours; the vendor has neither.
 """
 
+import asyncio
 from enum import StrEnum
 from typing import Any
 
@@ -64,7 +65,8 @@ def worst(copies: list[Copy]) -> Status:
 
 
 async def _sent(call: Call) -> Letter:
-    outgoing, wanted = _outgoing(Members(call.body))
+    # Cleaning a long text takes a while.
+    outgoing, wanted = await asyncio.to_thread(_outgoing, Members(call.body))
     stitched = await _stitched_to(call, wanted) if wanted else None
     earlier = [] if stitched is None else await call.platform.store.read(letters.of_conversation, stitched.id)
     conversation = stitched or _conversation_for(call, outgoing)

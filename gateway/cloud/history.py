@@ -13,6 +13,9 @@ from mailroom.message import Correspondent
 MOST_LETTERS = 20
 MOST_CHARACTERS = 100_000
 
+#: Characters of a letter that are read for it: most of them may be quotes, which are left out.
+_READ = 5 * MOST_CHARACTERS
+
 #: Characters kept free for what is said of the rest.
 _REMARKS = 200
 REST_LEFT_OUT = "[The rest is left out.]"
@@ -95,7 +98,10 @@ def _history(earlier: Sequence[Earlier]) -> Iterator[_Quoted]:
         if position == MOST_LETTERS or room <= 0:
             yield _Quoted(_left_out(len(newest_first) - position), ())
             return
-        lines, room = _within(room, each.text.splitlines() if is_first else _without_quotes(each.text))
+        read = each.text[:_READ]
+        lines, room = _within(room, read.splitlines() if is_first else _without_quotes(read))
+        if len(read) < len(each.text) and REST_LEFT_OUT not in lines[-1:]:
+            lines = (*lines, REST_LEFT_OUT)
         yield _Quoted(introduction, lines)
 
 

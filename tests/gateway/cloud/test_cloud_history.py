@@ -156,6 +156,15 @@ def test_any_history_is_bounded(letters: list[tuple[str, str, int]]) -> None:
     assert len(quoted_html("Hi.", earlier)) <= 10 * MOST_CHARACTERS
 
 
+def test_quotes_without_end_are_not_read_to_their_end() -> None:
+    """What is read of a letter is bounded, however little of it is quoted; that something may be left out is told."""
+    endless = Earlier(FIRST.at + timedelta(days=1), FIRST.sender, "Words.\n" + "> quoted\n" * 100_000 + "More words.")
+    text = quoted_text("Hi.", [FIRST, endless])
+
+    assert f"> Words.\n> {REST_LEFT_OUT}\n" in text
+    assert "More words." not in text
+
+
 def test_letters_of_one_moment_keep_their_order() -> None:
     """Of two of the same moment the one that comes later in the list is the newer."""
     text = quoted_text("", [Earlier(NOON, JANE, "one"), Earlier(NOON, JANE, "two")])

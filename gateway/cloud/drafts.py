@@ -1,5 +1,6 @@
 """/api/v2/conversations/emails/{id}/messages/draft: the letter that is being written, and its files."""
 
+import asyncio
 import base64
 import binascii
 from datetime import datetime
@@ -22,6 +23,7 @@ from mailroom.store import letters
 from mailroom.store.conversations import Conversation
 from mailroom.store.drafts import MOST_FILES, Draft, DraftFile, Sketch, State, TooManyFiles, Type
 from mailroom.store.letters import Letter, LetterFile
+from mailroom.store.port import StoreUnavailable
 from mailroom.threads import forward_subject, reply_subject
 
 _MD5_BYTES = 16
@@ -41,7 +43,8 @@ async def put(call: Call) -> Answer:
     """Keep what the agent has written so far, in the place of what was there."""
     found = await _going_on(call)
     body = Members(call.body)
-    sketch = read_sketch(body)
+    # Cleaning a long text takes a while.
+    sketch = await asyncio.to_thread(read_sketch, body)
     kind = body.choice("draftType", Type)
     body.checked()
     before = await call.platform.store.read(queries.get, found.id)
@@ -91,7 +94,8 @@ async def _begun(call: Call, conversation: Conversation, kind: Type) -> Draft:
     earlier = await call.platform.store.read(letters.of_conversation, conversation.id)
     return Draft(
         conversation_id=conversation.id, state=State.CREATED, type=kind, changed_at=call.now,
-        sketch=first_sketch(kind, conversation, earlier),
+        # A forward quotes them all.
+        sketch=await asyncio.to_thread(first_sketch, kind, conversation, earlier),
     )  # fmt: skip
 
 
@@ -195,7 +199,7 @@ async def _copy(call: Call, conversation: Conversation, file: LetterFile) -> Non
     )  # fmt: skip
     try:
         await _announce(call, announced)
-    except Refusal:
+    except (Refusal, StoreUnavailable):
         await forget_files(call, [copied.file.key or ""])
         raise
 

@@ -91,7 +91,8 @@ async def _sent(call: Call, conversation: Conversation) -> Letter:
     if conversation.ended_at is not None:
         raise conversation_ended(conversation.id)
     body = Members(call.body)
-    sketch, wanted = read_sketch(body), _wanted_files(body)
+    # Cleaning a long text takes a while.
+    sketch, wanted = await asyncio.to_thread(read_sketch, body), _wanted_files(body)
     body.checked()
     earlier = await call.platform.store.read(queries.of_conversation, conversation.id)
     sender = _checked(sketch, conversation)
@@ -224,13 +225,17 @@ async def _files(
         raise not_found("attachment of this conversation", ", ".join(unknown))
     copied: list[str] = []
     files = []
-    for one in ids:
-        if one in of_draft:
-            files.append(of_the_draft(of_draft[one]))
-        else:
-            file = await copied_file(call, of_letters[one])
-            copied.append(file.file.key or "")
-            files.append(file)
+    try:
+        for one in ids:
+            if one in of_draft:
+                files.append(of_the_draft(of_draft[one]))
+            else:
+                file = await copied_file(call, of_letters[one])
+                copied.append(file.file.key or "")
+                files.append(file)
+    except BaseException:
+        await forget_files(call, copied)
+        raise
     names = numbered(one.file.name for one in files)
     renamed = (replace(one, file=replace(one.file, name=name)) for one, name in zip(files, names, strict=True))
     return tuple(renamed), frozenset(one for one in ids if one in of_draft), copied

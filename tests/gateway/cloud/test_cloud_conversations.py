@@ -531,6 +531,22 @@ async def test_files_of_a_form_can_be_fetched_and_copied(caller: Caller) -> None
         assert await caller.office.attachments.read(key) == b"some words"
 
 
+async def test_a_letter_refused_for_one_file_keeps_none(caller: Caller) -> None:
+    """When a file of an earlier letter is not there any more, the copies of those before it do not stay behind."""
+    place = await a_form(caller)
+    for name in ("a.txt", "b.txt"):
+        await uploaded(caller, place, name, b"words")
+    sent = await caller.call("POST", f"{place}/messages", REPLY)
+    [copy] = await contents(caller, "acd")
+    await caller.office.attachments.delete(copy.attachments[1].key)
+    before = caller.office.stored_files()
+    attachments = [{"attachmentId": one["attachmentId"]} for one in sent.body["attachments"]]
+    told = await caller.call("POST", f"{place}/messages", REPLY | {"attachments": attachments})
+
+    assert (told.status, told.body["code"]) == (404, "not.found")
+    assert caller.office.stored_files() == before
+
+
 async def test_a_file_can_be_taken_out_again(caller: Caller) -> None:
     """A deleted file is gone from the draft and from the disk."""
     place = await a_form(caller)

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from gateway.cloud.calls import Answer, Call, as_uuid
 from gateway.cloud.errors import Code, Problem, Refusal, invalid
 from gateway.cloud.members import Members
 from gateway.cloud.repeats import key_taken, repeatable
-from gateway.cloud.sending import USUAL_ROOM, account_of, conversation_not_found, room_of
+from gateway.cloud.sending import USUAL_ROOM, account_of, conversation_not_found, room_of, settled
 from gateway.cloud.shapes import PLACE, Link
 from gateway.html import as_text
 from mailroom.message import Correspondent, Kind, new_message_id
@@ -63,9 +64,11 @@ async def create(call: Call) -> Answer:
     body = Members(call.body)
     conversation, letter, draft = await asyncio.to_thread(_wanted, call, body)
     try:
-        opened = await call.platform.store.transaction(
-            letters.open_conversation, conversation, letter, draft, repeatable(call), now=call.now
-        )
+        work = partial(
+            letters.open_conversation, conversation=conversation, letter=letter, draft=draft,
+            request=repeatable(call), now=call.now,
+        )  # fmt: skip
+        opened = await settled(call, work)
     except KeyTaken:
         raise key_taken(call) from None
     return Answer(await _shown(call, opened))

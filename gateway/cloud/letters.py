@@ -99,7 +99,7 @@ async def _sent(call: Call, conversation: Conversation) -> Letter:
     files, takes, copied = await _files(call, conversation, wanted, earlier)
     try:
         outgoing = await asyncio.to_thread(_outgoing, sketch, sender, conversation, earlier, files)
-        letter = await send(call, outgoing, conversation, earlier=earlier, takes=takes)
+        letter = await send(call, outgoing, conversation, earlier=earlier, takes=takes, whole=wanted is None)
     except (Refusal, StoreUnavailable):
         await forget_files(call, copied)
         raise

@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from gateway.cloud.answers import date
@@ -35,6 +37,8 @@ from mailroom.store.requests import KeyTaken
 from mailroom.threads import message_id_of, thread_headers
 
 log = get_logger(__name__)
+
+Result = TypeVar("Result")
 
 #: To, Cc and Bcc together; the vendor's limit.
 MOST_RECIPIENTS = 50
@@ -103,19 +107,19 @@ async def sent_once(call: Call, make: Callable[[], Awaitable[Letter]]) -> Letter
 
 async def send(
     call: Call, outgoing: Outgoing, conversation: Conversation, *, opens: bool = False,
-    earlier: Sequence[Letter] = (), takes: frozenset[UUID] | None = None,
+    earlier: Sequence[Letter] = (), takes: frozenset[UUID] | None = None, whole: bool = False,
 ) -> Letter:  # fmt: skip
     """The letter, committed: it will be sent, or what became of it can be read. Raises Refusal.
 
-    `opens`: the conversation begins with it. `earlier` are its letters so far. `takes`: as in `letters.Sending`.
+    `opens`: the conversation begins with it. `earlier` are its letters so far. `takes`, `whole`: as in `letters.Sending`.
     """
     integration = await account_of(call, outgoing.kind, outgoing.sender, conversation)
     _check_room(outgoing, integration)
     noted = _pass_gate(call, outgoing, integration)
     letter = await asyncio.to_thread(_letter, call, outgoing, conversation, earlier)
     sending = Sending(
-        letter=letter, group=_copies(call, letter, conversation, integration), takes=takes, noted=noted,
-        opens=conversation if opens else None,
+        letter=letter, group=_copies(call, letter, conversation, integration), takes=takes, whole=whole,
+        noted=noted, opens=conversation if opens else None,
     )  # fmt: skip
     accepted = await _committed(call, sending)
     if not accepted.done_now:
@@ -134,7 +138,7 @@ async def account_of(call: Call, kind: Kind, sender: Correspondent, conversation
     """The integration that mail of this sender leaves through. Raises Refusal."""
     direction = _DECIDED_BY[kind]
     found = await call.platform.store.read(domains.integration_for, direction, sender.address)
-    if found is None and conversation is not None and _is_its_own(sender, conversation):
+    if found is None and kind is Kind.ACD and conversation is not None and _is_its_own(sender, conversation):
         found = conversation.integration_id
     if found is None:
         domain = sender.address.rpartition("@")[2]
@@ -269,27 +273,35 @@ def recipients_of(written: Written | Outgoing) -> tuple[str, ...]:
 
 
 async def _committed(call: Call, sending: Sending) -> Accepted:
-    request, doubt = repeatable(call), None
+    try:
+        return await settled(call, partial(letters.accept, sending=sending, request=repeatable(call), now=call.now))
+    except KeyTaken:
+        raise key_taken(call) from None
+    except UnknownConversation:
+        raise conversation_not_found(str(sending.letter.conversation_id)) from None
+    except ConversationEnded:
+        raise conversation_ended(sending.letter.conversation_id) from None
+    except FileGone:
+        told = (
+            "The attachments of the draft were changed, or sent with another letter, at this moment; nothing was sent."
+        )
+        raise Refusal(409, Code.ATTACHMENT_CHANGED, told) from None
+
+
+async def settled(call: Call, work: Callable[..., Result]) -> Result:
+    """What a transaction gives that may be run again: as long as its commit is in doubt, it is. Raises CommitUnknown."""
+    doubt = None
     for tries_left in reversed(range(TRIES)):
         try:
-            return await call.platform.store.transaction(letters.accept, sending, request, now=call.now)
+            return await call.platform.store.transaction(work)
         except CommitUnknown as error:
             doubt = error
         except StoreUnavailable:
             # Nothing was done this time; that says nothing about the time before.
             if doubt is None:
                 raise
-        except KeyTaken:
-            raise key_taken(call) from None
-        except UnknownConversation:
-            raise conversation_not_found(str(sending.letter.conversation_id)) from None
-        except ConversationEnded:
-            raise conversation_ended(sending.letter.conversation_id) from None
-        except FileGone:
-            told = "An attachment was removed from the draft, or sent with another letter, at this moment; nothing was sent."
-            raise Refusal(409, Code.ATTACHMENT_CHANGED, told) from None
         if tries_left:
-            log.warning("letter in doubt, asking again", letter=str(sending.letter.id), error=str(doubt))
+            log.warning("request in doubt, asking again", endpoint=call.endpoint, error=str(doubt))
             await asyncio.sleep(AGAIN_SECONDS)
     assert doubt is not None, "the last try returned or raised, or left a doubt"  # noqa: S101 - as the loop shows
     raise doubt

@@ -38,7 +38,7 @@ class Type(StrEnum):
 
 
 class FileGone(Exception):
-    """A file is not in the draft any more: it was removed, or sent with another letter."""
+    """The files of the draft are not those it was read with: one was removed, sent with another letter, or came since."""
 
 
 class TooManyFiles(Exception):
@@ -122,15 +122,19 @@ def discard(tx: Connection, conversation_id: UUID) -> list[str]:
     return [key for key in gone if key is not None]
 
 
-def clear(tx: Connection, conversation_id: UUID, sent: Collection[UUID]) -> list[str]:
-    """The draft was sent with these of its files: forget it; the keys of the files that were not sent. Raises FileGone."""
+def clear(tx: Connection, conversation_id: UUID, sent: Collection[UUID], *, whole: bool = False) -> list[str]:
+    """The draft was sent with these of its files: forget it; the keys of the files that were not sent.
+
+    Raises FileGone when one of them is not there, or (`whole`) when others are.
+    """
     tx.execute(sa.delete(drafts).where(drafts.c.conversation_id == conversation_id))
     gone = tx.execute(
         sa.delete(draft_files)
         .where(draft_files.c.conversation_id == conversation_id)
         .returning(draft_files.c.id, draft_files.c.key)
     ).all()
-    if missing := set(sent) - {row.id for row in gone if row.key is not None}:
+    there = {row.id for row in gone if row.key is not None}
+    if missing := set(sent) ^ there if whole else set(sent) - there:
         raise FileGone(", ".join(map(str, missing)))
     return [row.key for row in gone if row.key is not None and row.id not in sent]
 

@@ -112,6 +112,8 @@ class Sending:
     opens: Conversation | None = None
     #: The files of the draft that go with it: the draft is over then. None when it has nothing to do with the draft.
     takes: frozenset[UUID] | None = None
+    #: Whether these must be all that the draft has: what came in the meantime is not to be lost unseen.
+    whole: bool = False
     #: What has to be on record about it.
     noted: Entry | None = None
 
@@ -143,7 +145,9 @@ def accept(tx: Connection, sending: Sending, request: Repeatable, *, now: dateti
         conversations.open_one(tx, sending.opens)
     elif conversations.touch(tx, letter.conversation_id).ended_at is not None:
         raise ConversationEnded(str(letter.conversation_id))
-    unused = () if sending.takes is None else drafts.clear(tx, letter.conversation_id, sending.takes)
+    unused = (
+        () if sending.takes is None else drafts.clear(tx, letter.conversation_id, sending.takes, whole=sending.whole)
+    )
     enter(tx, letter)
     messages.accept(tx, sending.group)
     numbered = enumerate(sending.group)
@@ -159,10 +163,10 @@ def open_conversation(
 ) -> UUID:  # fmt: skip
     """Enter a conversation with what it begins with, once: the id of the one that this request opened the first time.
 
-    Raises KeyTaken.
+    Raises KeyTaken. Running it again after a commit in doubt is the way to settle that doubt.
     """
     opened = first_of(tx, request, conversation.id, now)
-    if opened != conversation.id:
+    if opened != conversation.id or conversations.get(tx, conversation.id) is not None:
         return opened
     conversations.open_one(tx, conversation)
     if letter is not None:

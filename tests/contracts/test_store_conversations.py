@@ -151,10 +151,10 @@ async def test_a_conversation_is_opened_once(store: Store) -> None:
     )  # fmt: skip
     ids = [
         await store.transaction(letters.open_conversation, one, letter, None, request, now=NOW)
-        for one in (first, opened())
+        for one in (first, first, opened())
     ]
 
-    assert ids == [first.id, first.id]
+    assert ids == [first.id] * 3
     assert await store.read(letters.of_conversation, first.id) == [letter]
     assert await store.read(conversations.get, first.id) == first
 
@@ -310,6 +310,19 @@ async def test_sending_ends_the_draft(store: Store, integration_id: UUID) -> Non
     assert await store.read(drafts.get, form) is None
     assert await store.read(drafts.files, form) == []
     assert not await store.transaction(drafts.arrived, waited_for.id, "k3", 9)
+
+
+async def test_a_file_that_came_meanwhile_is_not_lost(store: Store, integration_id: UUID) -> None:
+    """A letter that was to take the whole draft is refused when a file has come since the draft was read."""
+    form = await a_form(store, integration_id)
+    file = a_file(form)
+    await store.transaction(drafts.announce, file)
+    await store.transaction(drafts.arrived, file.id, "k1", 9)
+
+    sending = a_sending(integration_id, a_letter(form), takes=frozenset(), whole=True)
+    with pytest.raises(FileGone):
+        await store.transaction(letters.accept, sending, a_request(), now=NOW)
+    assert await store.read(drafts.files, form) == [replace(file, key="k1")]
 
 
 async def test_a_file_goes_with_one_letter(store: Store, integration_id: UUID) -> None:

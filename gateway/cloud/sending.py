@@ -49,6 +49,9 @@ MOST_FILES = 50
 USUAL_ROOM = 10 * 1024 * 1024
 MOST_ROOM = 40 * 1024 * 1024
 
+#: Bytes of text and HTML that all copies of a letter may have together: each recipient's row has its own.
+MOST_TOGETHER = 64 * 1024 * 1024
+
 #: How often a commit in doubt is run again, and seconds before that.
 TRIES = 4
 AGAIN_SECONDS = 0.5
@@ -168,6 +171,14 @@ def room_of(integration: Integration) -> int:
 
 
 def _check_room(outgoing: Outgoing, integration: Integration) -> None:
+    words, number = len(outgoing.text) + len(outgoing.html or ""), len(recipients_of(outgoing))
+    if words * number > MOST_TOGETHER:
+        raise Refusal(
+            400, Code.UPLOAD_SIZE,
+            f"Text and HTML have {words} characters, too many for {number} recipients at once. Shorten them, or send it "
+            "to fewer.",
+            params={"size": str(words), "limit": str(MOST_TOGETHER // number)},
+        )  # fmt: skip
     size = wire_size(outgoing.text, outgoing.html, [one.file.size for one in outgoing.files])
     room = room_of(integration)
     if size > room:

@@ -260,6 +260,8 @@ async def test_html_alone_is_told_in_text_too(caller: Caller) -> None:
         (REPLY | {"from": {"email": "me@elsewhere.test"}}, "email.error.domain.not.verified", 400),
         (REPLY | {"textBody": "x" * 2_900_000, "htmlBody": "x" * 3_100_000},
          "postino.error.attachments.upload.size", 400),
+        (REPLY | {"to": [{"email": f"a{n}@customer.test"} for n in range(50)], "textBody": "x" * 1_400_000},
+         "postino.error.attachments.upload.size", 400),
         (REPLY | {"attachments": [{"attachmentId": str(uuid4())}]}, "not.found", 404),
         (REPLY | {"attachments": [{"attachmentId": "nonsense"}]}, "invalid.value", 400),
         (REPLY | {"attachments": [{"attachmentId": " "}]}, "invalid.value", 400),

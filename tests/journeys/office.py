@@ -205,8 +205,11 @@ class Office:
             await self.let_go(store, queue)
 
     async def accepted(self, service: str = "support", **fields: Any) -> UUID:
-        """Submit a form that is accepted; its id."""
-        return self.id_of(await self.submit(service, **fields))
+        """Submit a form, again when that may help (this machine is busy at times), until it is accepted; its id."""
+        async with asyncio.timeout(20):
+            while (body := await self.submit(service, **fields)) == {"statusCode": 1}:
+                await asyncio.sleep(0.2)
+        return self.id_of(body)
 
     def id_of(self, body: Mapping[str, Any]) -> UUID:
         """The id in an answer."""

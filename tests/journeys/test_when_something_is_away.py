@@ -67,7 +67,7 @@ async def test_the_answer_to_a_commit_is_lost(office: Office, postgres: Postgres
         far_away = await far.accepted()
         await office.becomes(far_away, Status.SENT)
         trap = proxy.lose_answer(b"INSERT 0 1\x00")
-        message_id = await far.accepted()
+        message_id = far.id_of(await far.submit())
         await trap.wait()
         await office.becomes(message_id, Status.SENT)
 

@@ -4,6 +4,7 @@ They take any answer with an `interactionId` for success, and compare codes as n
 """
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from gateway.forms.problems import Code, Problem
@@ -30,7 +31,11 @@ def refused(problems: Iterable[Problem]) -> dict[str, Any]:
 
 def not_http(status: int) -> dict[str, Any]:
     """What cannot even be read as a request, in the words of both APIs: nobody knows whom it was for."""
-    sentence = "This is no HTTP request that can be taken: its headers are too long, or it breaks the rules of HTTP."
+    sentence = (
+        "Nothing is known of what the header Expect asks for, but 100-continue; leave it out."
+        if status == HTTPStatus.EXPECTATION_FAILED
+        else "This is no HTTP request that can be taken: its headers are too long, or it breaks the rules of HTTP."
+    )
     return refused([Problem(Code.MALFORMED, sentence)]) | {"message": sentence, "code": "bad.request", "status": status}
 
 

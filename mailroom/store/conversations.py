@@ -106,7 +106,10 @@ def going_on(tx: Connection, *, limit: int, offset: int = 0) -> tuple[list[Conve
     ids = tx.execute(sa.select(both.c.id).order_by(both.c.id.desc()).limit(limit).offset(offset)).scalars().all()
     counted = [sa.select(part.limit(MOST_COUNTED).subquery().c.id) for part in (untouched, touched)]
     total = tx.execute(sa.select(sa.func.count()).select_from(sa.union_all(*counted).subquery())).scalar_one()
-    found = [get(tx, one) for one in ids]
+    rows = tx.execute(sa.select(conversations).where(conversations.c.id.in_(ids)))
+    by_id = {row.id: _of_row(row) for row in rows}
+    # Forms one by one: each brings along all that it says, files too, and a page of them is too much at once.
+    found = [by_id.get(one) or _of_form(tx, one) for one in ids]
     return [one for one in found if one is not None], min(int(total), MOST_COUNTED)
 
 

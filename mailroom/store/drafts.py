@@ -173,12 +173,20 @@ def arrived(tx: Connection, file_id: UUID, key: str, size: int) -> bool:
 
 def files(tx: Connection, conversation_id: UUID) -> list[DraftFile]:
     """The files of a conversation's draft that are there, in the order they were announced."""
+    return files_of(tx, [conversation_id])[conversation_id]
+
+
+def files_of(tx: Connection, conversation_ids: Collection[UUID]) -> dict[UUID, list[DraftFile]]:
+    """The same for each of these conversations."""
+    found: dict[UUID, list[DraftFile]] = {one: [] for one in conversation_ids}
     rows = tx.execute(
         sa.select(draft_files)
-        .where(draft_files.c.conversation_id == conversation_id, draft_files.c.key.is_not(None))
+        .where(draft_files.c.conversation_id.in_(conversation_ids), draft_files.c.key.is_not(None))
         .order_by(draft_files.c.announced_at, draft_files.c.id)
     )
-    return [_file(row) for row in rows]
+    for row in rows:
+        found[row.conversation_id].append(_file(row))
+    return found
 
 
 def remove(tx: Connection, conversation_id: UUID, file_id: UUID) -> DraftFile | None:

@@ -434,13 +434,6 @@ def history(tx: Connection, integration_id: UUID, limit: int = 20) -> Sequence[A
     return audit.history(tx, SUBJECT, integration_id, limit)
 
 
-def transcript_of(tx: Connection, integration_id: UUID) -> str | None:
-    """The conversation with the server that set or last tested the state."""
-    return tx.execute(
-        sa.select(integrations.c.transcript).where(integrations.c.id == integration_id)
-    ).scalar_one_or_none()
-
-
 # --- what workers tell ------------------------------------------------------------------------------------------------
 
 

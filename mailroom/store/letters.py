@@ -206,26 +206,35 @@ def of_conversation(tx: Connection, conversation_id: UUID) -> list[Letter]:
 def seen(tx: Connection, conversation_id: UUID) -> Seen | None:
     """A conversation, its letters, and what became of them; None when there is none of this id."""
     found = conversations.get(tx, conversation_id)
-    return None if found is None else _seen(tx, found)
+    return None if found is None else _seen(tx, [found])[0]
 
 
 def going_on(tx: Connection, *, limit: int, offset: int = 0) -> tuple[list[Seen], int]:
     """A page of the conversations that have not ended, the newest first, and how many there are (up to MOST_COUNTED)."""
     found, total = conversations.going_on(tx, limit=limit, offset=offset)
-    return [_seen(tx, one) for one in found], total
+    return _seen(tx, found), total
 
 
-def _seen(tx: Connection, conversation: Conversation) -> Seen:
-    mine = sa.select(letters.c.id, letters.c.kind).where(letters.c.conversation_id == conversation.id)
-    rows = tx.execute(mine.order_by(letters.c.at, letters.c.id)).all()
-    written = [(row.id, Kind(row.kind) if row.kind else None) for row in rows]
-    form: list[tuple[UUID, Kind | None]] = [(conversation.id, Kind.FORM)] if conversation.from_form else []
-    return Seen(
-        conversation=conversation,
-        letters=[*form, *written],
-        copies=copies_of(tx, [one for one, kind in written if kind is not None]),
-        draft_files=drafts.files(tx, conversation.id),
-    )
+def _seen(tx: Connection, found: Sequence[Conversation]) -> list[Seen]:
+    """All of them with the same few statements."""
+    ids = [one.id for one in found]
+    mine = sa.select(letters.c.conversation_id, letters.c.id, letters.c.kind).where(letters.c.conversation_id.in_(ids))
+    written: dict[UUID, list[tuple[UUID, Kind | None]]] = {
+        one.id: [(one.id, Kind.FORM)] if one.from_form else [] for one in found
+    }
+    for row in tx.execute(mine.order_by(letters.c.at, letters.c.id)):
+        written[row.conversation_id].append((row.id, Kind(row.kind) if row.kind else None))
+    sent = {one for told in written.values() for one, kind in told if kind not in (None, Kind.FORM)}
+    copies_by_letter, files = copies_of(tx, sent), drafts.files_of(tx, ids)
+    return [
+        Seen(
+            conversation=one,
+            letters=written[one.id],
+            copies={letter: copies_by_letter[letter] for letter, _ in written[one.id] if letter in sent},
+            draft_files=files[one.id],
+        )
+        for one in found
+    ]
 
 
 def copies_of(tx: Connection, letter_ids: Iterable[UUID]) -> dict[UUID, list[Copy]]:

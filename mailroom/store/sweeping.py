@@ -218,8 +218,3 @@ def impact(tx: Connection, integration_id: UUID, *, now: datetime) -> Impact:
         oldest=oldest,
         past_expiry=sum(int(row.past) for row in rows),
     )
-
-
-def alive_of(tx: Connection, ids: Collection[UUID]) -> set[UUID]:
-    """Which of these messages are unfinished."""
-    return set(tx.execute(sa.select(live.c.id).where(live.c.id.in_(ids))).scalars())

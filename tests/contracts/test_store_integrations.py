@@ -248,7 +248,7 @@ async def test_a_deciding_test_decides(store: Store, integration_id: UUID, cause
     assert await concluded(store, test, cause) is state
     row = await row_of(store, integration_id)
     assert (row.reported_state, row.cause, row.since) == (state, cause, LATER)
-    assert await store.read(integrations.transcript_of, integration_id) == "S: 220 hello"
+    assert (await store.read(integrations.named, "main")).transcript == "S: 220 hello"
     assert ("tested", "ACTIVATING", state) in await moves(store, integration_id)
     stands = await store.read(connection_tests.test, test.id)
     assert (stands.passed, stands.cause, stands.ended_at) == (cause is None, cause, LATER)

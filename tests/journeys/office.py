@@ -153,8 +153,8 @@ class Office:
 
     async def transcript(self, name: str = "main") -> str:
         """What was said when its state was set."""
-        integration = await self.integration(name)
-        return await self.store.read(integrations.transcript_of, integration.id) or ""
+        row = await self.store.read(integrations.named, name)
+        return str(row.transcript or "")
 
     async def reset(self, name: str = "main") -> None:
         """Reset the integration, as a person does."""

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from cli.desk import REFUSALS, Refused
+from cli.desk import Refused
 from cli.printing import complain
 from cli.reach import NotRunning, request
 from mailroom.logs import LogLevel, LogStyle, configure_logs
+from mailroom.operating.operations import REFUSALS
 from mailroom.process import TOLD, Stopped
 from mailroom.settings_file import from_environment
 from mailroom.store.opening import SchemaMismatch

@@ -9,40 +9,14 @@ from typing import Any
 import msgspec
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, UnixConnector, web
 
-from cli import people_operations
-from cli.operations import (
-    OPERATIONS,
-    NoAnswerYet,
-    NoKey,
-    NoWorker,
-    Operator,
-    UnknownMessage,
-    UnknownStatus,
-    perform,
-)
+from mailroom.operating.operations import OPERATIONS, REFUSALS, perform
+from mailroom.operating.operator import Operator
 from mailroom.serving import AddressTaken
-from mailroom.settings import BadSettings
-from mailroom.store.integrations import (
-    NameTaken,
-    NotConfigured,
-    UnknownCredential,
-    UnknownIntegration,
-    WrongVersion,
-)
-from mailroom.store.messages import NotADeadLetter
-from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 
 SOCKET = "mailroom.sock"
 
 #: A unix socket's path has room for so many bytes (sockaddr_un of unix(7); fewer on other systems).
 LONGEST_PATH = 100
-
-#: Refusals that a person can act on; each is told as one sentence.
-REFUSALS = (
-    UnknownIntegration, NameTaken, NotConfigured, UnknownCredential, WrongVersion, BadSettings, NoKey,
-    UnknownMessage, UnknownStatus, NotADeadLetter, NoWorker, NoAnswerYet, StoreUnavailable, CommitUnknown, BadRow,
-    *people_operations.REFUSALS,
-)  # fmt: skip
 
 
 class NobodyThere(Exception):

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cli.desk import SOCKET, NobodyThere, ask
-from cli.operations import LOOKS, SEALS, Operator, perform
+from mailroom.operating.operations import LOOKS, SEALS, perform
+from mailroom.operating.operator import Operator
+from mailroom.provisioning import attachment_store
 from mailroom.queue.opening import open_queue
 from mailroom.settings import Settings
 from mailroom.store.opening import check_schema, open_store
@@ -42,7 +44,15 @@ async def _directly(settings: Settings, operation: str, args: dict[str, Any]) ->
         await store.read(check_schema)
         # Making a vault of a passphrase takes a moment, so only where one is needed.
         vault = Vault(settings.secret_keys) if operation in SEALS and settings.secret_keys else None
-        return await perform(Operator(store=store, queue=queue, who=actor(), vault=vault), operation, args)
+        operator = Operator(
+            store=store,
+            queue=queue,
+            who=actor(),
+            settings=settings,
+            attachments=attachment_store(settings),
+            vault=vault,
+        )
+        return await perform(operator, operation, args)
 
 
 def actor() -> str:

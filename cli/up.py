@@ -21,13 +21,13 @@ from cli.desk import open_desk
 from cli.mailbox.letters import Letters
 from cli.mailbox.pages import add_routes
 from cli.mailbox.smtp import serve_smtp
-from cli.operations import Operator
 from cli.printing import lines
 from cli.worker_thread import WorkerThread
 from gateway.app import Gateway
 from mailroom.health import health_app
 from mailroom.integration import IN_PLAIN_WORDS, Integration, ReportedState, Security
 from mailroom.logs import LogLevel, LogStyle, configure_logs
+from mailroom.operating.operator import Operator
 from mailroom.process import listening, stop_signal, unless_stopped
 from mailroom.provisioning import attachment_store, prepare
 from mailroom.queue.memory import MemoryQueue
@@ -95,9 +95,11 @@ async def run_up() -> None:
             stack, stop, WorkerThread(lambda: Worker(settings, store, queue, attachments, vault))
         )
         gateway = await stack.enter_async_context(Gateway(settings, store, queue, attachments, vault).running())
-        await stack.enter_async_context(
-            open_desk(settings.data_dir, lambda who: Operator(store=store, queue=queue, who=who, vault=vault))
-        )
+
+        def operator(who: str) -> Operator:
+            return Operator(store=store, queue=queue, who=who, settings=settings, attachments=attachments, vault=vault)
+
+        await stack.enter_async_context(open_desk(settings.data_dir, operator))
         addresses = await _open_doors(stack, settings, gateway, thread, mailbox)
         await unless_stopped(stop, _tested(gateway, settings))
         lines(greeting(settings, addresses, gateway.watch.all.values()))

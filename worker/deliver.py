@@ -12,13 +12,13 @@ from mailroom.gate import Closed, Enforcement, gate
 from mailroom.integration import Integration
 from mailroom.logs import get_logger
 from mailroom.message import Content, Status
+from mailroom.mime import UnsafeMessage, compose_off_loop
 from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Sent, Uncertain
 from mailroom.store import messages
 from mailroom.store.content import UnreadableContent, decode_content
 from mailroom.store.messages import Attempt, Claimed, Settlement
 from mailroom.store.port import Store, StoreUnavailable
 from mailroom.watch import IntegrationWatch
-from worker.mime import UnsafeMessage, compose_off_loop
 from worker.pool import Pool
 from worker.retry import Finish, GiveUp, Hold, Retry, RetryPolicy, Step, counts_as_attempt
 from worker.session import Session

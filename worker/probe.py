@@ -11,6 +11,7 @@ from mailroom.gate import Closed, Enforcement, gate
 from mailroom.integration import CAUSE_OF, Cause, Integration
 from mailroom.logs import get_logger
 from mailroom.message import Content, Kind
+from mailroom.mime import UnsafeMessage, compose_off_loop, message_id_of
 from mailroom.outcome import Blame, Deferred, Held, Rejected, Reply, Sent, Uncertain
 from mailroom.queue.port import Queue
 from mailroom.store import connection_tests
@@ -18,7 +19,6 @@ from mailroom.store.connection_tests import ConnectionTest, Letter, Posted
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
 from mailroom.watch import IntegrationWatch
 from worker import smtp
-from worker.mime import UnsafeMessage, compose_off_loop, message_id_of
 from worker.session import Session
 
 log = get_logger(__name__)

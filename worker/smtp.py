@@ -26,10 +26,10 @@ from aiosmtplib.protocol import SMTPProtocol
 
 from mailroom.destinations import ANYWHERE, NOT_ALLOWED, Destinations
 from mailroom.integration import Account, Security
+from mailroom.mime import UnsafeMessage, ascii_address
 from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Sent
 from worker.classify import Silence, classify, classify_opening, printable, read_reply
 from worker.lookups import Lookups
-from worker.mime import UnsafeMessage, ascii_address
 
 #: Bytes handed to the transport at once; it is drained after each, so a large mail is never buffered whole (F18).
 PIECE = 64 * 1024

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -37,6 +37,17 @@ class Instant(sa.TypeDecorator[datetime]):
         return EPOCH + timedelta(microseconds=value)
 
 
+class Numbers(sa.TypeDecorator[list[int]]):
+    """A list of 32 bit integers: an array on PostgreSQL; SQLite, which searches without, has a text in its place."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """The column's type on this database."""
+        return dialect.type_descriptor(ARRAY(sa.Integer()) if dialect.name == "postgresql" else sa.Text())
+
+
 #: One row a message, written at accept and at its end; carries what is searched.
 messages = sa.Table(
     "messages",
@@ -57,6 +68,9 @@ messages = sa.Table(
     sa.Column("ended_at", Instant),
     sa.Column("reason", sa.Text),
     sa.Column("reply", sa.Text),
+    #: Of the last attempt: the version of TLS, and how many milliseconds it took.
+    sa.Column("tls", sa.Text),
+    sa.Column("took", sa.Integer),
     sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
     #: The claim number it ended with; a re-driven message counts on from here.
     sa.Column("claims", sa.Integer, nullable=False, server_default="0"),
@@ -127,6 +141,84 @@ attempts = sa.Table(
     sa.Column("command", sa.Text),
     sa.Column("code", sa.SmallInteger),
     sa.Column("reply", sa.Text),
+    #: The version of TLS it was said over; none where it was said in clear text, or nothing was.
+    sa.Column("tls", sa.Text),
+)
+
+#: What failed for good, expired or is uncertain, until it is re-driven; what a person dismissed stays, out of sight.
+dead_letters = sa.Table(
+    "dead_letters",
+    metadata,
+    sa.Column("message_id", sa.Uuid, primary_key=True),
+    sa.Column("integration_id", sa.Uuid, nullable=False),
+    sa.Column("ended_at", Instant, nullable=False),
+    # What failures of the same kind have in common, and the hash of it by which they are found.
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("command", sa.Text),
+    sa.Column("code", sa.SmallInteger),
+    sa.Column("said", sa.Text),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("dismissed_at", Instant),
+    sa.Column("dismissed_by", sa.Text),
+    sa.Column("dismissed_why", sa.Text),
+    sa.Index(
+        "dead_letters_open",
+        "integration_id",
+        "fingerprint",
+        "message_id",
+        postgresql_where=sa.text("dismissed_at IS NULL"),
+        sqlite_where=sa.text("dismissed_at IS NULL"),
+    ),
+)
+
+#: A whole group of dead letters on its way back to the queue, a few each second.
+redrives = sa.Table(
+    "redrives",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("integration_id", sa.Uuid, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("per_second", sa.Double, nullable=False),
+    sa.Column("requested_at", Instant, nullable=False),
+    sa.Column("requested_by", sa.Text, nullable=False),
+    sa.Column("why", sa.Text),
+    #: How many there were when it was asked for, and how many were queued since.
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("done", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("ended_at", Instant),
+    sa.Column("stopped_by", sa.Text),
+    sa.Index(
+        "redrives_running",
+        "requested_at",
+        postgresql_where=sa.text("ended_at IS NULL"),
+        sqlite_where=sa.text("ended_at IS NULL"),
+    ),
+)
+
+#: What happened in each minute, counted by the processes themselves; pages draw it.
+tallies = sa.Table(
+    "tallies",
+    metadata,
+    sa.Column("minute", Instant, primary_key=True),
+    sa.Column("what", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    #: Empty for what is of no service.
+    sa.Column("service", sa.Text, primary_key=True),
+    #: All zeros for what is of no integration.
+    sa.Column("integration_id", sa.Uuid, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+
+#: The index of the search: what a run of messages, by id, has in it at all. Written behind the intake.
+search_blocks = sa.Table(
+    "search_blocks",
+    metadata,
+    sa.Column("first_id", sa.Uuid, primary_key=True),
+    sa.Column("last_id", sa.Uuid, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    #: Hashes of every word, address and domain in the block.
+    sa.Column("terms", Numbers, nullable=False),
+    sa.Index("search_blocks_terms", "terms", postgresql_using="gin"),
 )
 
 #: Conversations that were opened by a call, or touched since a form opened them; an untouched form has no row.
@@ -356,6 +448,30 @@ users = sa.Table(
     sa.Column("ended_at", Instant),
 )
 
+#: People who are signed in at the pages, by the hash of what their browser shows; the token itself is nowhere.
+sign_ins = sa.Table(
+    "sign_ins",
+    metadata,
+    sa.Column("hash", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("began_at", Instant, nullable=False),
+    #: To the minute.
+    sa.Column("seen_at", Instant, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("browser", sa.Text, nullable=False),
+)
+
+#: Sign-ins that failed lately: how often a name or an address may still try.
+sign_in_failures = sa.Table(
+    "sign_in_failures",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    #: `user <name>` or `address <address>`.
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Index("sign_in_failures_who", "who", "at"),
+)
+
 #: A live test that a worker takes, runs and answers.
 connection_tests = sa.Table(
     "connection_tests",
@@ -425,6 +541,7 @@ audit = sa.Table(
     #: The conversation with the server that led to it, without secrets.
     sa.Column("transcript", sa.Text),
     sa.Index("audit_subject", "subject", "subject_id", "at"),
+    sa.Index("audit_time", "at"),
 )
 
 #: Single facts about this deployment, such as the marker of its attachment store.

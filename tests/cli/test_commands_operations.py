@@ -9,8 +9,11 @@ from uuid import UUID
 import pytest
 
 from cli.desk import NobodyThere, Refused, ask, open_desk
-from cli.operations import NoAnswerYet, NoKey, NoWorker, Operator, UnknownMessage, UnknownStatus, perform
 from mailroom.message import Status, new_message_id
+from mailroom.operating.integrations import NoAnswerYet, NoKey, NoWorker
+from mailroom.operating.messages import UnknownMessage, UnknownStatus
+from mailroom.operating.operations import perform
+from mailroom.operating.operator import Operator
 from mailroom.queue.memory import MemoryQueue
 from mailroom.settings import BadSettings
 from mailroom.store import connection_tests, integrations, messages
@@ -69,7 +72,7 @@ async def test_a_slow_server_is_told_apart(operator: Operator) -> None:
     taken = await operator.store.transaction(connection_tests.take_test, row.id, session, now=datetime.now(UTC))
     assert taken is not None
 
-    from cli.operations import _answered  # noqa: PLC0415 - the step alone can be given a test that was taken
+    from mailroom.operating.integrations import _answered  # noqa: PLC0415 - the step alone can be given a test that was taken
 
     with pytest.raises(NoAnswerYet):
         await _answered(operator, taken.id, "")

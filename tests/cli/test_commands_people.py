@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from cli.desk import Refused, ask, open_desk
-from cli.operations import Operator, perform
-from cli.people_operations import BadName, UnknownRole
+from mailroom.operating.operations import perform
+from mailroom.operating.operator import Operator
+from mailroom.operating.people import BadName, UnknownRole
 from mailroom.passwords import BadPassword
 from mailroom.queue.memory import MemoryQueue
 from mailroom.roles import Role

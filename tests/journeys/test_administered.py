@@ -9,9 +9,10 @@ from uuid import UUID
 
 import pytest
 
-from cli.operations import Operator, perform
 from mailroom.integration import Cause, IntendedState, ReportedState
 from mailroom.message import Content, Lane, Status
+from mailroom.operating.operations import perform
+from mailroom.operating.operator import Operator
 from mailroom.queue.opening import open_queue
 from mailroom.queue.ticket import Address, Ticket
 from mailroom.settings import SmtpSettings

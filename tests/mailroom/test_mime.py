@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailroom.message import Attachment, Content, Correspondent
+from mailroom.mime import UnsafeMessage, ascii_address, compose, compose_off_loop, message_id_of
 from mailroom.threads import thread_headers
-from worker.mime import UnsafeMessage, ascii_address, compose, compose_off_loop, message_id_of
 
 ID = UUID("01890000-0000-7000-8000-000000000001")
 LETTER_ID = UUID("01890000-0000-7000-8000-00000000000a")

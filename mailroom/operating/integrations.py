@@ -1,46 +1,24 @@
-"""What an operator can ask for, as data: the same functions whether the command runs them or `mailroom up` does."""
+"""What an operator does with integrations: look, configure, test, reset, disable."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
-from cli import people_operations
 from mailroom import pace
 from mailroom.integration import IN_PLAIN_WORDS, Cause, IntendedState, ReportedState
-from mailroom.kinds import KINDS
-from mailroom.message import DEAD_LETTERS, Status
-from mailroom.queue.port import Queue
-from mailroom.queue.ticket import Address
+from mailroom.operating.operator import Operator
 from mailroom.settings_file import integration_fields
-from mailroom.store import accounts, allowances, connection_tests, credentials, integrations, messages, sweeping
+from mailroom.store import accounts, allowances, connection_tests, credentials, integrations, sweeping
 from mailroom.store.accounts import Anonymous, Login
 from mailroom.store.connection_tests import ConnectionTest, Letter
 from mailroom.store.integrations import NewIntegration
-from mailroom.store.messages import NotADeadLetter, Standing
-from mailroom.store.port import Store
-from mailroom.tickets import TicketWriter
 from mailroom.vault import Vault
-
-#: Seconds a live test may wait for a worker and its answer.
-PATIENCE_SECONDS = 60.0
 
 #: Seconds between two looks at a live test.
 LOOK_SECONDS = 0.2
-
-
-class UnknownMessage(Exception):
-    """No message has this id."""
-
-
-class UnknownStatus(Exception):
-    """Messages have no such status."""
 
 
 class NoWorker(Exception):
@@ -53,18 +31,6 @@ class NoAnswerYet(Exception):
 
 class NoKey(Exception):
     """Passwords cannot be stored, because the key for them is not known here."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operator:
-    """Who asks, and what there is to ask."""
-
-    store: Store
-    queue: Queue
-    who: str
-    patience: float = PATIENCE_SECONDS
-    #: Seals passwords; none where the process was not given the key.
-    vault: Vault | None = None
 
 
 async def list_integrations(operator: Operator) -> list[dict[str, Any]]:
@@ -206,85 +172,7 @@ async def reseal_keys(operator: Operator) -> dict[str, Any]:
     return {"resealed": done.resealed, "unreadable": done.unreadable}
 
 
-async def list_messages(
-    operator: Operator, status: str | None, integration: str | None, limit: int
-) -> list[dict[str, Any]]:
-    """The newest messages first."""
-    if status is not None and status not in set(Status):
-        raise UnknownStatus(f"there is no status {status!r}; there are: {', '.join(Status)}")
-    integration_id = (await _row(operator, integration)).id if integration is not None else None
-    found = await operator.store.read(
-        messages.standings,
-        status=Status(status) if status is not None else None,
-        integration_id=integration_id,
-        limit=limit,
-    )
-    names = await _names(operator)
-    return [_message(standing, names) for standing in found]
-
-
-async def show_message(operator: Operator, message_id: str) -> dict[str, Any]:
-    """One message with every recorded attempt; never what it says."""
-    standing = await _known(operator, message_id)
-    attempts = await operator.store.read(messages.attempts_of, standing.id)
-    return _message(standing, await _names(operator)) | {"attempts": attempts}
-
-
-async def redrive_message(operator: Operator, message_id: str) -> dict[str, Any]:
-    """Give a dead letter fresh attempts and the time its kind is entitled to."""
-    standing = await _known(operator, message_id)
-    rules, now = KINDS[standing.kind], datetime.now(UTC)
-    try:
-        integration_id, _ = await operator.store.transaction(
-            messages.redrive, standing.id, at=now, expires_at=now + rules.expires_after
-        )
-    except NotADeadLetter as error:
-        raise NotADeadLetter(f"{standing.id} cannot be re-driven: {_why_not(standing)}") from error
-    tickets = TicketWriter(operator.queue, operator.store)
-    await tickets.write_alone(Address(rules.lane, integration_id), standing.id)
-    await tickets.aclose()
-    return await show_message(operator, message_id)
-
-
-#: What can be asked, by the name it has on the socket of `mailroom up`.
-OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
-    {
-        "integrations.list": list_integrations,
-        "integrations.show": show_integration,
-        "integrations.create": create_integration,
-        "integrations.set": change_integration,
-        "integrations.test": try_integration,
-        "integrations.reset": reset_integration,
-        "integrations.preview": preview_reset,
-        "integrations.disable": disable_integration,
-        "integrations.delete": delete_integration,
-        "keys.reseal": reseal_keys,
-        "messages.list": list_messages,
-        "messages.show": show_message,
-        "messages.redrive": redrive_message,
-        **people_operations.OPERATIONS,
-    }
-)
-
-#: Those that change nothing and need nobody: they can be asked of a database that no process has open.
-LOOKS = people_operations.LOOKS | {
-    "integrations.list",
-    "integrations.show",
-    "integrations.preview",
-    "messages.list",
-    "messages.show",
-}
-
-#: Those that store passwords: whoever does them must know the key.
-SEALS = frozenset({"integrations.create", "integrations.set", "keys.reseal"})
-
-
-async def perform(operator: Operator, operation: str, args: Mapping[str, Any]) -> Any:
-    """Do it; the result is made of what JSON has."""
-    return msgspec.to_builtins(await OPERATIONS[operation](operator, **args))
-
-
-# --- what things look like --------------------------------------------------------------------------------------------
+# --- what it looks like -------------------------------------------------------------------------------------------------
 
 
 def _integration(row: Any) -> dict[str, Any]:
@@ -301,39 +189,12 @@ def _integration(row: Any) -> dict[str, Any]:
     }
 
 
-def _message(standing: Standing, names: Mapping[UUID | None, str]) -> dict[str, Any]:
-    return {
-        "id": standing.id,
-        "kind": standing.kind,
-        "service": standing.service,
-        "integration": names.get(standing.integration_id),
-        "status": standing.status,
-        "recipient": standing.recipient,
-        "sender": standing.sender,
-        "subject": standing.subject,
-        "size": standing.size,
-        "accepted_at": standing.accepted_at,
-        "due": standing.due,
-        "ended_at": standing.ended_at,
-        "reason": standing.reason,
-        "reply": standing.reply,
-        "tries": standing.attempts,
-        "possible_duplicate": standing.possible_duplicate,
-    }
-
-
 def _lines(transcript: str | None) -> list[str]:
     return transcript.splitlines() if transcript else []
 
 
 def _in_words(cause: str | None) -> str | None:
     return IN_PLAIN_WORDS[Cause(cause)] if cause else None
-
-
-def _why_not(standing: Standing) -> str:
-    if standing.status in DEAD_LETTERS:
-        return f"it is {standing.status}, and its client was told so; send it again as a new message"
-    return f"it is {standing.status}, and only {', '.join(sorted(DEAD_LETTERS))} messages are dead letters"
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -380,20 +241,6 @@ async def _as_it_became(operator: Operator, name: str, integration_id: UUID) -> 
     return {"name": name, "passed": None, "transcript": [], "cause": None, "cause_in_words": None} | {
         "intended_state": row.intended_state, "reported_state": row.reported_state, "message_id": None,
     }  # fmt: skip
-
-
-async def _names(operator: Operator) -> dict[UUID | None, str]:
-    return {row.id: row.name for row in await operator.store.read(integrations.all_rows)}
-
-
-async def _known(operator: Operator, message_id: str) -> Standing:
-    try:
-        standing = await operator.store.read(messages.standing, UUID(message_id))
-    except ValueError:
-        standing = None
-    if standing is None:
-        raise UnknownMessage(f"there is no message {message_id!r}; `mailroom messages list` shows the newest")
-    return standing
 
 
 async def _answered(operator: Operator, test_id: UUID, meanwhile: str) -> ConnectionTest:

@@ -1,0 +1,60 @@
+"""Every operation by its name, and every refusal that a person can act on."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from mailroom.operating import integrations, messages, people
+from mailroom.operating.integrations import NoAnswerYet, NoKey, NoWorker
+from mailroom.operating.messages import UnknownMessage, UnknownStatus
+from mailroom.operating.operator import Operator
+from mailroom.settings import BadSettings
+from mailroom.store.integrations import NameTaken, NotConfigured, UnknownCredential, UnknownIntegration, WrongVersion
+from mailroom.store.messages import NotADeadLetter
+from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
+
+#: Refusals that a person can act on; each is told as one sentence.
+REFUSALS = (
+    UnknownIntegration, NameTaken, NotConfigured, UnknownCredential, WrongVersion, BadSettings, NoKey,
+    UnknownMessage, UnknownStatus, NotADeadLetter, NoWorker, NoAnswerYet, StoreUnavailable, CommitUnknown, BadRow,
+    *people.REFUSALS,
+)  # fmt: skip
+
+#: What can be asked, by the name it has on the socket of `mailroom up`.
+OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
+    {
+        "integrations.list": integrations.list_integrations,
+        "integrations.show": integrations.show_integration,
+        "integrations.create": integrations.create_integration,
+        "integrations.set": integrations.change_integration,
+        "integrations.test": integrations.try_integration,
+        "integrations.reset": integrations.reset_integration,
+        "integrations.preview": integrations.preview_reset,
+        "integrations.disable": integrations.disable_integration,
+        "integrations.delete": integrations.delete_integration,
+        "keys.reseal": integrations.reseal_keys,
+        "messages.list": messages.list_messages,
+        "messages.show": messages.show_message,
+        "messages.redrive": messages.redrive_message,
+        **people.OPERATIONS,
+    }
+)
+
+#: Those that change nothing and need nobody: they can be asked of a database that no process has open.
+LOOKS = people.LOOKS | {
+    "integrations.list",
+    "integrations.show",
+    "integrations.preview",
+    "messages.list",
+    "messages.show",
+}
+
+#: Those that store passwords: whoever does them must know the key.
+SEALS = frozenset({"integrations.create", "integrations.set", "keys.reseal"})
+
+
+async def perform(operator: Operator, operation: str, args: Mapping[str, Any]) -> Any:
+    """Do it; the result is made of what JSON has."""
+    return msgspec.to_builtins(await OPERATIONS[operation](operator, **args))

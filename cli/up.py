@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import shlex
 import shutil
 import socket
@@ -24,15 +25,17 @@ from cli.mailbox.smtp import serve_smtp
 from cli.printing import lines
 from cli.worker_thread import WorkerThread
 from gateway.app import Gateway
-from mailroom.health import health_app
 from mailroom.integration import IN_PLAIN_WORDS, Integration, ReportedState, Security
 from mailroom.logs import LogLevel, LogStyle, configure_logs
 from mailroom.operating.operator import Operator
+from mailroom.passwords import hashed
 from mailroom.process import listening, stop_signal, unless_stopped
 from mailroom.provisioning import attachment_store, prepare
 from mailroom.queue.memory import MemoryQueue
+from mailroom.roles import Role
 from mailroom.settings import BadSettings, EmailOptions, IntegrationSettings, Settings
 from mailroom.settings_file import from_environment
+from mailroom.store import users
 from mailroom.store.development import move_integration
 from mailroom.store.opening import migrate, open_store
 from mailroom.store.port import Store
@@ -52,6 +55,10 @@ EXAMPLE_SENDER = "forms@mailroom.test"
 EXAMPLE_MAILBOXES: Mapping[str, str] = MappingProxyType(
     {"support": "support@example.test", "billing": "billing@example.test"}
 )
+
+#: The first administrator, and the random bytes of the first password.
+FIRST_USER = "admin"
+PASSWORD_BYTES = 15
 
 #: Seconds that requests in progress may take when it stops. Nobody spreads load here, so there is no farewell.
 FINISH_SECONDS = 3.0
@@ -102,7 +109,7 @@ async def run_up() -> None:
         await stack.enter_async_context(open_desk(settings.data_dir, operator))
         addresses = await _open_doors(stack, settings, gateway, thread, mailbox)
         await unless_stopped(stop, _tested(gateway, settings))
-        lines(greeting(settings, addresses, gateway.watch.all.values()))
+        lines(greeting(settings, addresses, gateway.watch.all.values(), await _first_password(store)))
         await _until_ended(stop, thread)
         gateway.stop_being_ready()
 
@@ -242,8 +249,8 @@ async def _open_doors(
     def figures() -> Mapping[str, float]:
         return {**thread.worker.figures(), **gateway.figures()}
 
-    pages_app = health_app(lambda: gateway.unready() or thread.worker.unready(), figures)
-    add_routes(pages_app, mailbox.letters, smtp_address=smtp)
+    pages_app, _ = gateway.pages(lambda: gateway.unready() or thread.worker.unready(), figures, mailbox=True)
+    add_routes(pages_app, mailbox.letters, prefix="/mailbox", smtp_address=smtp)
     pages = await stack.enter_async_context(
         listening(pages_app, settings.admin_listen, "MAILROOM_ADMIN_LISTEN", shutdown_seconds=FINISH_SECONDS)
     )
@@ -251,6 +258,16 @@ async def _open_doors(
         listening(gateway.app, settings.listen, "MAILROOM_LISTEN", shutdown_seconds=FINISH_SECONDS)
     )
     return Addresses(api, pages, smtp)
+
+
+async def _first_password(store: Store) -> str | None:
+    """At the first start there is nobody yet: make the first administrator; the password is told once."""
+    if await store.read(users.is_anybody):
+        return None
+    password = secrets.token_urlsafe(PASSWORD_BYTES)
+    kept = await hashed(password)
+    await store.transaction(users.create, FIRST_USER, Role.ADMIN, kept, who="mailroom up", now=datetime.now(UTC))
+    return password
 
 
 async def _tested(gateway: Gateway, settings: Settings) -> None:
@@ -280,7 +297,9 @@ async def _until_ended(stop: asyncio.Event, thread: WorkerThread) -> None:
 # --- what is printed --------------------------------------------------------------------------------------------------
 
 
-def greeting(settings: Settings, addresses: Addresses, integrations: Collection[Integration]) -> list[str]:
+def greeting(
+    settings: Settings, addresses: Addresses, integrations: Collection[Integration], first_password: str | None
+) -> list[str]:
     """Where everything is, and something to try."""
     service = next(iter(settings.services), "support")
     others = ", ".join(name for name in settings.services if name != service)
@@ -289,7 +308,8 @@ def greeting(settings: Settings, addresses: Addresses, integrations: Collection[
         "Mailroom is running.",
         "",
         f"  Forms     {endpoint}" + (f"   (also: {others})" if others else ""),
-        f"  Mailbox   http://{addresses.pages}/",
+        f"  Pages     http://{addresses.pages}/   ({_sign_in(first_password)})",
+        f"  Mailbox   http://{addresses.pages}/mailbox/",
         f"  SMTP      {addresses.smtp}   (keeps whatever it is sent, for the mailbox)",
         f"  Data      {settings.data_dir}/",
         "",
@@ -299,9 +319,15 @@ def greeting(settings: Settings, addresses: Addresses, integrations: Collection[
         "",
         f"  {curl(endpoint)}",
         "",
-        f"Then read the mail at http://{addresses.pages}/ and try: {_command()} messages list",
+        f"Then read the mail at http://{addresses.pages}/mailbox/ and try: {_command()} messages list",
         "Ctrl-C ends it.",
     ]
+
+
+def _sign_in(first_password: str | None) -> str:
+    if first_password is not None:
+        return f"sign in as {FIRST_USER} with {first_password}, told only this once"
+    return f"forgot the password? {_command()} users password {FIRST_USER}"
 
 
 def curl(endpoint: str) -> str:

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import msgspec
 from aiohttp import hdrs, http_parser, web
 
+from gateway.admin.console import Console
+from gateway.admin.pages import open_console
 from gateway.admission import Admission, ClientRates, Proxies
 from gateway.cloud import routes as cloud_routes
 from gateway.cloud.access import Access
@@ -49,14 +51,15 @@ class Gateway:
     ) -> None:
         if not hasattr(http_parser, "HttpRequestParserC"):
             raise SlowParser("aiohttp's C parser is not installed; reinstall aiohttp from a binary wheel")
-        self._queue = queue
+        self._settings, self._store, self._queue = settings, store, queue
+        self._attachments, self._vault = attachments, vault
         self.watch = IntegrationWatch(store, vault)
         self.tickets = TicketWriter(queue, store)
         self.intake = Intake(store, self.tickets, attachments)
         self._stopping = False
         self._overlooked = Overlooked()
         admission, rates = Admission(settings.limits), ClientRates()
-        proxies = Proxies(settings.limits.trusted_proxies)
+        self._proxies = proxies = Proxies(settings.limits.trusted_proxies)
         counter = Counter(
             settings=settings,
             store=store,
@@ -90,9 +93,34 @@ class Gateway:
         self.app.on_response_prepare.append(_nameless)
         routes.add_routes(self.app, counter)
         cloud_routes.add_routes(self.app, platform)
-        self.health = health_app(self.unready, self.figures)
         self.app.router.add_get("/healthz", self._healthz)
         self.app.router.add_get("/readyz", self._readyz)
+
+    def pages(
+        self,
+        unready: Callable[[], str | None] | None = None,
+        figures: Callable[[], Mapping[str, float]] | None = None,
+        *,
+        mailbox: bool = False,
+    ) -> tuple[web.Application, Console]:
+        """The admin port: pages for people who are signed in, and health and figures of this process.
+
+        `unready` and `figures` take the place of this gateway's own where more than it runs in the process; `mailbox`
+        says that the caller adds the pages of the development mailbox.
+        """
+        app = health_app(unready or self.unready, figures or self.figures)
+        console = open_console(
+            app,
+            settings=self._settings,
+            store=self._store,
+            queue=self._queue,
+            vault=self._vault,
+            watch=self.watch,
+            attachments=self._attachments,
+            proxies=self._proxies,
+            mailbox=mailbox,
+        )
+        return app, console
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Gateway"]:

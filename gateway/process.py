@@ -55,7 +55,8 @@ async def run_gateway(settings: Settings, place: Place = Place.ALONE) -> None:
 
 async def _open_doors(doors: contextlib.AsyncExitStack, gateway: Gateway, settings: Settings, place: Place) -> None:
     if place is not Place.FURTHER:
-        await doors.enter_async_context(listening(gateway.health, settings.admin_listen, "MAILROOM_ADMIN_LISTEN"))
+        pages, _ = gateway.pages()
+        await doors.enter_async_context(listening(pages, settings.admin_listen, "MAILROOM_ADMIN_LISTEN"))
     await doors.enter_async_context(
         listening(
             gateway.app,

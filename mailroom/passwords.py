@@ -17,9 +17,17 @@ _hasher = PasswordHasher()
 #: Each takes 64 MiB while it is computed, so few at once.
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="passwords")
 
+#: Passwords that may wait to be verified, or whoever floods the sign-in makes all others wait for minutes.
+MOST_WAITING = 20
+_waiting = 0
+
 
 class BadPassword(Exception):
     """This cannot be anybody's password."""
+
+
+class Busy(Exception):
+    """Too many passwords are being verified; trying again in a few seconds may help."""
 
 
 async def hashed(password: str) -> str:
@@ -37,10 +45,18 @@ async def hashed(password: str) -> str:
 
 
 async def is_password(password: str, kept: str) -> bool:
-    """Whether this is the password of which that was kept."""
-    if len(password) > LONGEST_PASSWORD:
-        return False
-    return await asyncio.get_running_loop().run_in_executor(_threads, _verified, kept, password)
+    """Whether this is the password of which that was kept. Raises Busy."""
+    global _waiting  # noqa: PLW0603 - it counts what waits for the threads above, of which there is one pool too
+    if _waiting >= MOST_WAITING:
+        raise Busy
+    _waiting += 1
+    try:
+        # Also what is too long to be anybody's takes its time: how long it takes tells nothing.
+        given = password[:LONGEST_PASSWORD]
+        is_right = await asyncio.get_running_loop().run_in_executor(_threads, _verified, kept, given)
+        return is_right and given == password
+    finally:
+        _waiting -= 1
 
 
 def _verified(kept: str, password: str) -> bool:

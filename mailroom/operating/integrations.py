@@ -72,6 +72,14 @@ async def create_integration(
     operator: Operator, name: str, given: Mapping[str, Any], password: str | None, *, enabled: bool
 ) -> dict[str, Any]:
     """Create an integration: enabled by way of a live test, or disabled, to wait for its reset."""
+    integration_id = await begin_to_create(operator, name, given, password, enabled=enabled)
+    return await _as_it_became(operator, name, integration_id)
+
+
+async def begin_to_create(
+    operator: Operator, name: str, given: Mapping[str, Any], password: str | None, *, enabled: bool
+) -> UUID:
+    """Create an integration and leave its live test to the workers; its id."""
     fields = integration_fields({"name": name, **given})
     new = NewIntegration(sealed_password=_sealed(operator, password), **fields)
     intended = IntendedState.ENABLED if enabled else IntendedState.DISABLED
@@ -79,7 +87,7 @@ async def create_integration(
         integrations.create, new, intended=intended, who=operator.who, now=datetime.now(UTC)
     )
     await operator.queue.nudge()
-    return await _as_it_became(operator, name, integration_id)
+    return integration_id
 
 
 async def change_integration(
@@ -93,12 +101,21 @@ async def change_integration(
         login = Anonymous()
     elif username is not None or password is not None:
         login = Login(username, password)
+    row = await begin_to_change(operator, name, fields, login, why)
+    return await _as_it_became(operator, row.name, row.id)
+
+
+async def begin_to_change(
+    operator: Operator, name: str, fields: Mapping[str, Any], login: Login | Anonymous | None, why: str | None,
+    version: int | None = None,
+) -> Any:  # fmt: skip
+    """Change an integration's configuration and leave its live test to the workers; the integration as it is then."""
     row = await operator.store.transaction(
         accounts.change, name, fields, login, None if login is None else _vault(operator), who=operator.who, why=why,
-        now=datetime.now(UTC),
+        now=datetime.now(UTC), version=version,
     )  # fmt: skip
     await operator.queue.nudge()
-    return await _as_it_became(operator, row.name, row.id)
+    return row
 
 
 async def delete_integration(operator: Operator, name: str, why: str | None) -> dict[str, Any]:
@@ -115,23 +132,35 @@ async def delete_integration(operator: Operator, name: str, why: str | None) -> 
 
 async def try_integration(operator: Operator, name: str, to: str | None = None) -> dict[str, Any]:
     """Let a worker log in at the server now, and send a letter where one is asked for; the state stays as it is."""
+    test_id = await begin_to_try(operator, name, to)
+    test = await _answered(operator, test_id, "The integration stays as it is.")
+    return await _tested(operator, name, test)
+
+
+async def begin_to_try(operator: Operator, name: str, to: str | None = None) -> UUID:
+    """Ask the workers for a live test that only tells; its id."""
     letter = None if to is None else _letter(await _row(operator, name), to)
     test_id = await operator.store.transaction(
         integrations.request_test, name, who=operator.who, now=datetime.now(UTC), letter=letter
     )
     await operator.queue.nudge()
-    test = await _answered(operator, test_id, "The integration stays as it is.")
-    return await _tested(operator, name, test)
+    return test_id
 
 
 async def reset_integration(operator: Operator, name: str, why: str | None) -> dict[str, Any]:
     """Enable it again, by way of a live test that decides."""
+    test_id = await begin_to_reset(operator, name, why)
+    test = await _answered(operator, test_id, f"{name} is ACTIVATING until a worker has run its live test.")
+    return await _tested(operator, name, test)
+
+
+async def begin_to_reset(operator: Operator, name: str, why: str | None) -> UUID:
+    """Enable it again, and leave the live test that decides to the workers; the test's id."""
     test_id = await operator.store.transaction(
         integrations.reset, name, who=operator.who, why=why, now=datetime.now(UTC)
     )
     await operator.queue.nudge()
-    test = await _answered(operator, test_id, f"{name} is ACTIVATING until a worker has run its live test.")
-    return await _tested(operator, name, test)
+    return test_id
 
 
 async def preview_reset(operator: Operator, name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from mailroom.passwords import BadPassword, hashed
 from mailroom.roles import Role
-from mailroom.store import clients, users
+from mailroom.store import clients, sign_ins, users
 from mailroom.store.clients import ClientNameTaken, UnknownClient
 from mailroom.store.port import Store
 from mailroom.store.users import UnknownUser, UserNameTaken
@@ -75,6 +75,29 @@ async def disable_user(asker: Asker, name: str) -> dict[str, Any]:
     return {"name": name, "disabled": True}
 
 
+async def set_password(asker: Asker, name: str, password: str) -> dict[str, Any]:
+    """Give a person another password; they are signed out everywhere, and may try at once however often they failed."""
+    kept = await hashed(password)
+
+    def change(tx: Any) -> int:
+        user_id = users.set_password(tx, name, kept, who=asker.who, now=datetime.now(UTC))
+        sign_ins.forgive(tx, f"user {name}")
+        return sign_ins.end_all(tx, user_id)
+
+    return {"name": name, "signed_out": await asker.store.transaction(change)}
+
+
+async def sign_out(asker: Asker, name: str) -> dict[str, Any]:
+    """Sign a person out everywhere."""
+
+    def leave(tx: Any) -> int:
+        user_id = users.named(tx, name)
+        users.note(tx, user_id, "signed out everywhere", who=asker.who, now=datetime.now(UTC))
+        return sign_ins.end_all(tx, user_id)
+
+    return {"name": name, "signed_out": await asker.store.transaction(leave)}
+
+
 #: What can be asked, by the name it has on the socket of `mailroom up`.
 OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
     {
@@ -84,6 +107,8 @@ OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
         "users.add": add_user,
         "users.list": list_users,
         "users.disable": disable_user,
+        "users.password": set_password,
+        "users.sign_out": sign_out,
     }
 )
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from mailroom.store import credentials, integrations
 from mailroom.store.credentials import NewCredential
-from mailroom.store.integrations import NotConfigured
+from mailroom.store.integrations import NotConfigured, WrongVersion
 from mailroom.vault import Vault
 
 
@@ -29,15 +29,21 @@ class Anonymous:
     """No log-in at all."""
 
 
-def change(
+def change(  # noqa: PLR0913 - who, why, when and on what it was made are the audit's
     tx: Connection, name: str, changes: Mapping[str, Any], login: Login | Anonymous | None, vault: Vault | None, *,
-    who: str, why: str | None, now: datetime,
+    who: str, why: str | None, now: datetime, version: int | None = None,
 ) -> Any:  # fmt: skip
     """Change some of an integration's configuration, and what it logs in with; the integration as it is then.
 
-    `changes` are fields of a Configuration. Raises what `integrations.configure` and `credentials.put` raise.
+    `changes` are fields of a Configuration; `version` is the one they were made on, where that matters. Raises what
+    `integrations.configure` and `credentials.put` raise.
     """
     row = integrations.named(tx, name)
+    if version is not None and row.version != version:
+        raise WrongVersion(
+            f"{row.name} was changed by somebody else meanwhile (version {row.version}, not {version}); load the page "
+            "again and repeat the change on that"
+        )
     changes = dict(changes)
     match login:
         case Anonymous():

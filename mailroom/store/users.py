@@ -33,7 +33,37 @@ def create(tx: Connection, name: str, role: Role, password_hash: str, *, who: st
     }  # fmt: skip
     if not insert_absent(tx, users, [row]):
         raise UserNameTaken(f"there is, or was, a user {name!r} already; choose another name")
-    _note(tx, user_id, "created", who=who, now=now, after=f"{name} ({role})")
+    note(tx, user_id, "created", who=who, now=now, after=f"{name} ({role})")
+    return user_id
+
+
+def is_anybody(tx: Connection) -> bool:
+    """Whether there is, or was, any user."""
+    return tx.execute(sa.select(users.c.id).limit(1)).first() is not None
+
+
+def set_password(tx: Connection, name: str, password_hash: str, *, who: str, now: datetime) -> UUID:
+    """Give a person another password; their id. Raises UnknownUser."""
+    changed = tx.execute(
+        sa.update(users)
+        .where(users.c.name == name, users.c.ended_at.is_(None))
+        .values(password_hash=password_hash)
+        .returning(users.c.id)
+    ).one_or_none()
+    if changed is None:
+        raise _unknown(name)
+    note(tx, changed.id, "password changed", who=who, now=now)
+    user_id: UUID = changed.id
+    return user_id
+
+
+def named(tx: Connection, name: str) -> UUID:
+    """The id of the person of this name. Raises UnknownUser."""
+    user_id: UUID | None = tx.execute(
+        sa.select(users.c.id).where(users.c.name == name, users.c.ended_at.is_(None))
+    ).scalar_one_or_none()
+    if user_id is None:
+        raise _unknown(name)
     return user_id
 
 
@@ -52,15 +82,20 @@ def end(tx: Connection, name: str, *, who: str, now: datetime) -> None:
         .returning(users.c.id, users.c.role)
     ).one_or_none()
     if ended is None:
-        raise UnknownUser(f"there is no user {name!r}, or they were disabled already; `mailroom users list` shows all")
-    _note(tx, ended.id, "disabled", who=who, now=now, before=f"{name} ({ended.role})")
+        raise _unknown(name)
+    note(tx, ended.id, "disabled", who=who, now=now, before=f"{name} ({ended.role})")
 
 
-def _note(
+def note(
     tx: Connection, user_id: UUID, action: str, *, who: str, now: datetime, before: str | None = None,
     after: str | None = None,
 ) -> None:  # fmt: skip
+    """Put on record what was done with a person's account."""
     audit.note(
         tx,
         Entry(subject=SUBJECT, subject_id=user_id, action=action, who=who, at=now, before=before, after=after),
     )  # fmt: skip
+
+
+def _unknown(name: str) -> UnknownUser:
+    return UnknownUser(f"there is no user {name!r}, or they were disabled already; `mailroom users list` shows all")

@@ -7,15 +7,18 @@ statement over arrays, so its text, and with it the prepared plan, is the same f
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from mailroom import fingerprint
 from mailroom.integration import Cause, IntendedState, ReportedState
+from mailroom.kinds import KINDS
 from mailroom.message import DEAD_LETTERS, ENDED, Kind, Status
+from mailroom.store import dead_letters
 from mailroom.store.absent import insert_absent
 from mailroom.store.schema import EPOCH, attempts, contents, files, live, messages
 
@@ -68,7 +71,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try, as it is recorded."""
+    """One try, as it is recorded; also one that the gate did not let begin (`held`), which has no number of its own."""
 
     number: int
     started_at: datetime
@@ -78,6 +81,15 @@ class Attempt:
     command: str | None = None
     code: int | None = None
     reply: str | None = None
+    #: The version of TLS it was said over; none where it was said in clear text, or nothing was.
+    tls: str | None = None
+
+    @property
+    def took(self) -> int | None:
+        """Milliseconds from its beginning to its end; none where nothing was tried."""
+        if self.outcome == HELD:
+            return None
+        return max(0, (self.ended_at - self.started_at) // _MILLISECOND)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +110,21 @@ class Settlement:
     session: UUID | None = None
     attempt: Attempt | None = None
 
+    @property
+    def tls(self) -> str | None:
+        """Of its attempt, where there was one."""
+        return self.attempt.tls if self.attempt else None
+
+    @property
+    def took(self) -> int | None:
+        """Of its attempt, where there was one: milliseconds."""
+        return self.attempt.took if self.attempt else None
+
+
+#: The outcome of an attempt that the gate did not let begin.
+HELD = "held"
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 #: A held row sleeps until the sweep releases it; the end of time keeps it out of "what fell due".
 NEVER = datetime(9999, 1, 1, tzinfo=EPOCH.tzinfo)
@@ -333,33 +360,44 @@ def settle(tx: Connection, group: Sequence[Settlement]) -> list[bool]:
     and the message became a dead letter for it.
     """
     if tx.dialect.name == "postgresql":
-        stood = {row.id for row in tx.execute(_SETTLE, _settle_arrays(group))}
+        dead = [s for s in group if s.status in DEAD_LETTERS]
+        # What only sends, as nearly all groups do, does not pay for dead letters.
+        told = (
+            tx.execute(_SETTLE_DEAD, _settle_arrays(group) | _dead_arrays(dead))
+            if dead
+            else tx.execute(_SETTLE, _settle_arrays(group))
+        )
+        stood = {row.id for row in told}
     else:
         stood = {s.id for s in group if _settle_row(tx, s)}
     _record_overtaken(tx, [s for s in group if s.id not in stood and _stands_in_messages(s)])
     return [s.id in stood for s in group]
 
 
-_SETTLE = sa.text("""
+_SETTLED = """
     WITH given AS (
         SELECT * FROM unnest(
             CAST(:id AS uuid[]), CAST(:claim AS int[]), CAST(:status AS text[]), CAST(:final AS bool[]),
             CAST(:at AS timestamptz[]), CAST(:attempts AS smallint[]), CAST(:blamed AS smallint[]),
             CAST(:possible_duplicate AS bool[]), CAST(:reason AS text[]), CAST(:reply AS text[]),
-            CAST(:wake_at AS timestamptz[])
-        ) AS g (id, claim, status, final, at, attempts, blamed, possible_duplicate, reason, reply, wake_at)
+            CAST(:wake_at AS timestamptz[]), CAST(:tls AS text[]), CAST(:took AS int[])
+        ) AS g (id, claim, status, final, at, attempts, blamed, possible_duplicate, reason, reply, wake_at, tls, took)
     ), ended AS (
         DELETE FROM live AS l USING given AS g
         WHERE l.id = g.id AND l.claim = g.claim AND g.final AND (l.status = 'sending' OR g.status = 'sent')
         RETURNING l.id
     ), told AS (
         UPDATE messages AS m SET status = g.status, ended_at = g.at, reason = g.reason, reply = g.reply,
-               attempts = g.attempts, claims = g.claim, possible_duplicate = g.possible_duplicate
+               attempts = g.attempts, claims = g.claim, possible_duplicate = g.possible_duplicate, tls = g.tls,
+               took = g.took
         FROM given AS g LEFT JOIN ended AS e ON e.id = g.id
         WHERE m.id = g.id AND g.final
           AND (e.id IS NOT NULL
                OR g.status = 'sent' AND m.claims = g.claim AND m.status IN ('uncertain', 'failed', 'expired'))
-        RETURNING m.id
+        RETURNING m.id, m.integration_id, e.id IS NULL AS overruled
+    ), revived AS (
+        -- An array, so that no row is looked at when nothing was overruled: as a join it may read all dead letters.
+        DELETE FROM dead_letters WHERE message_id = ANY(ARRAY(SELECT id FROM told WHERE overruled))
     ), kept AS (
         UPDATE live AS l SET status = g.status, session = NULL, wake_at = g.wake_at, attempts = g.attempts,
                blamed = g.blamed, possible_duplicate = g.possible_duplicate, queued_at = g.at
@@ -368,23 +406,56 @@ _SETTLE = sa.text("""
         RETURNING l.id
     ), tried AS (
         INSERT INTO attempts (message_id, claim, number, started_at, ended_at, session, outcome, blame, command, code,
-                              reply)
+                              reply, tls)
         SELECT * FROM unnest(
             CAST(:t_id AS uuid[]), CAST(:t_claim AS int[]), CAST(:t_number AS smallint[]),
             CAST(:t_started_at AS timestamptz[]), CAST(:t_ended_at AS timestamptz[]), CAST(:t_session AS uuid[]),
             CAST(:t_outcome AS text[]), CAST(:t_blame AS text[]), CAST(:t_command AS text[]),
-            CAST(:t_code AS smallint[]), CAST(:t_reply AS text[])
+            CAST(:t_code AS smallint[]), CAST(:t_reply AS text[]), CAST(:t_tls AS text[])
         )
         ON CONFLICT DO NOTHING
     )
-    SELECT id FROM told UNION ALL SELECT id FROM kept
-""")
+"""
 
-_ATTEMPT_COLUMNS = ("number", "started_at", "ended_at", "outcome", "blame", "command", "code", "reply")
+#: What tells the caller whose claim still stood.
+_STOOD = "SELECT id FROM told UNION ALL SELECT id FROM kept"
+
+#: There is a row already only when a process of the version before revived the message: it knows no such table.
+_BURIED = """
+    , buried AS (
+        INSERT INTO dead_letters (message_id, integration_id, ended_at, reason, command, code, said, fingerprint)
+        SELECT told.id, told.integration_id, d.at, d.reason, d.command, d.code, d.said, d.fingerprint
+        FROM told JOIN unnest(
+            CAST(:d_id AS uuid[]), CAST(:d_at AS timestamptz[]), CAST(:d_reason AS text[]), CAST(:d_command AS text[]),
+            CAST(:d_code AS smallint[]), CAST(:d_said AS text[]), CAST(:d_fingerprint AS text[])
+        ) AS d (id, at, reason, command, code, said, fingerprint) ON d.id = told.id
+        ON CONFLICT (message_id) DO UPDATE SET integration_id = excluded.integration_id, ended_at = excluded.ended_at,
+            reason = excluded.reason, command = excluded.command, code = excluded.code, said = excluded.said,
+            fingerprint = excluded.fingerprint, dismissed_at = NULL, dismissed_by = NULL, dismissed_why = NULL
+    )
+"""
+
+_SETTLE = sa.text(f"{_SETTLED} {_STOOD}")
+_SETTLE_DEAD = sa.text(f"{_SETTLED} {_BURIED} {_STOOD}")
+
+_ATTEMPT_COLUMNS = ("number", "started_at", "ended_at", "outcome", "blame", "command", "code", "reply", "tls")
+
+
+def _dead_arrays(group: Sequence[Settlement]) -> dict[str, Any]:
+    causes = [_cause_of(s) for s in group]
+    arrays: dict[str, Any] = {"d_id": [s.id for s in group], "d_at": [s.at for s in group]}
+    for name in ("reason", "command", "code", "said", "fingerprint"):
+        arrays[f"d_{name}"] = [getattr(cause, name) for cause in causes]
+    return arrays
+
+
+def _cause_of(s: Settlement) -> fingerprint.Cause:
+    return fingerprint.cause_of(s.reason or s.status, s.reply)
 
 
 def _settle_arrays(group: Sequence[Settlement]) -> dict[str, Any]:
-    columns = ("id", "claim", "status", "at", "attempts", "blamed", "possible_duplicate", "reason", "reply")
+    columns = ("id", "claim", "status", "at", "attempts", "blamed", "possible_duplicate", "reason", "reply",
+               "tls", "took")  # fmt: skip
     arrays: dict[str, Any] = {name: [getattr(s, name) for s in group] for name in columns}
     arrays["final"] = [s.status in ENDED for s in group]
     arrays["wake_at"] = [_wake_of(s) for s in group]
@@ -402,11 +473,15 @@ def _settle_row(tx: Connection, s: Settlement) -> bool:
     if s.status is not Status.SENT:
         mine = sa.and_(mine, live.c.status == Status.SENDING)
     if s.status in ENDED:
-        it = messages.c.id == s.id
-        if tx.execute(sa.delete(live).where(mine)).rowcount != 1:
+        it, overrules = messages.c.id == s.id, tx.execute(sa.delete(live).where(mine)).rowcount != 1
+        if overrules:
             overruled = DEAD_LETTERS if s.status is Status.SENT else ()
             it = sa.and_(it, messages.c.claims == s.claim, messages.c.status.in_(overruled))
         stood = tx.execute(sa.update(messages).where(it).values(_ending(s))).rowcount == 1
+        if stood and overrules:
+            dead_letters.remove(tx, [s.id])
+        elif stood and s.status in DEAD_LETTERS:
+            dead_letters.enter(tx, s.id, _cause_of(s), s.at)
     else:
         changed = {"status": s.status, "session": None, "wake_at": _wake_of(s), "attempts": s.attempts,
                    "blamed": s.blamed, "possible_duplicate": s.possible_duplicate, "queued_at": s.at}  # fmt: skip
@@ -445,7 +520,7 @@ def _record(tx: Connection, group: Sequence[Settlement]) -> None:
 def _ending(s: Settlement) -> dict[str, Any]:
     return {
         "status": s.status, "ended_at": s.at, "reason": s.reason, "reply": s.reply, "attempts": s.attempts,
-        "claims": s.claim, "possible_duplicate": s.possible_duplicate,
+        "claims": s.claim, "possible_duplicate": s.possible_duplicate, "tls": s.tls, "took": s.took,
     }  # fmt: skip
 
 
@@ -479,14 +554,19 @@ class Standing:
     ended_at: datetime | None
     reason: str | None
     reply: str | None
+    #: Of the last attempt that it ended with: the version of TLS, and how many milliseconds it took.
+    tls: str | None
+    took: int | None
     attempts: int
     possible_duplicate: bool
+    #: Its client was told that it failed.
+    answered: bool
 
 
 _STANDING = sa.select(
     messages.c.id, messages.c.kind, messages.c.service, messages.c.integration_id, messages.c.recipient,
     messages.c.sender, messages.c.subject, messages.c.size, messages.c.accepted_at, messages.c.ended_at,
-    messages.c.reason, messages.c.reply,
+    messages.c.reason, messages.c.reply, messages.c.tls, messages.c.took, messages.c.answered,
     sa.func.coalesce(live.c.status, messages.c.status).label("status"),
     live.c.wake_at,
     sa.func.coalesce(live.c.attempts, messages.c.attempts).label("attempts"),
@@ -531,8 +611,11 @@ def _standing(row: Any) -> Standing:
         ended_at=row.ended_at,
         reason=row.reason,
         reply=row.reply,
+        tls=row.tls,
+        took=row.took,
         attempts=row.attempts,
         possible_duplicate=bool(row.possible_duplicate),
+        answered=bool(row.answered),
     )
 
 
@@ -562,27 +645,51 @@ class NotADeadLetter(Exception):
     """Only a dead letter whose client was not told that it failed can be re-driven."""
 
 
+@dataclass(frozen=True, slots=True)
+class Revived:
+    """A dead letter that is queued again."""
+
+    id: UUID
+    kind: Kind
+    integration_id: UUID
+
+
 def redrive(tx: Connection, message_id: UUID, *, at: datetime, expires_at: datetime) -> tuple[UUID, Kind]:
     """Give a dead letter fresh attempts; its integration and kind, for the ticket. Raises NotADeadLetter."""
+    revived = _revive(tx, [message_id], at, dict.fromkeys(Kind, expires_at))
+    if not revived:
+        raise NotADeadLetter(f"{message_id} is not a dead letter that can be re-driven")
+    return revived[0].integration_id, revived[0].kind
+
+
+def redrive_all(tx: Connection, ids: Sequence[UUID], *, at: datetime) -> list[Revived]:
+    """Give fresh attempts, and the time their kind is entitled to, to all of these that can be re-driven."""
+    return _revive(tx, ids, at, {kind: at + rules.expires_after for kind, rules in KINDS.items()})
+
+
+def _revive(tx: Connection, ids: Sequence[UUID], at: datetime, expires_at: Mapping[Kind, datetime]) -> list[Revived]:
     moved = tx.execute(
         sa.update(messages)
-        .where(messages.c.id == message_id, messages.c.status.in_(DEAD_LETTERS), messages.c.answered == 0)
+        .where(messages.c.id.in_(ids), messages.c.status.in_(DEAD_LETTERS), messages.c.answered == 0)
         .values(status=None, ended_at=None, reason=None)
-        .returning(messages.c.kind, messages.c.integration_id, messages.c.claims, messages.c.possible_duplicate)
-    ).one_or_none()
-    if moved is None:
-        raise NotADeadLetter(f"{message_id} is not a dead letter that can be re-driven")
-    tx.execute(
-        sa.insert(live).values(
-            id=message_id,
-            kind=moved.kind,
-            integration_id=moved.integration_id,
-            status=Status.QUEUED,
-            # Claim numbers go on, so that a late result of the old life cannot settle the new one.
-            claim=moved.claims + 1,
-            queued_at=at,
-            expires_at=expires_at,
-            possible_duplicate=moved.possible_duplicate,
+        .returning(
+            messages.c.id, messages.c.kind, messages.c.integration_id, messages.c.claims, messages.c.possible_duplicate
         )
-    )
-    return moved.integration_id, Kind(moved.kind)
+    ).all()
+    if not moved:
+        return []
+    tx.execute(
+        sa.insert(live),
+        [
+            {
+                "id": one.id, "kind": one.kind, "integration_id": one.integration_id, "status": Status.QUEUED,
+                # Claim numbers go on, so that a late result of the old life cannot settle the new one.
+                "claim": one.claims + 1,
+                "queued_at": at, "expires_at": expires_at[Kind(one.kind)],
+                "possible_duplicate": one.possible_duplicate,
+            }
+            for one in moved
+        ],
+    )  # fmt: skip
+    dead_letters.remove(tx, [one.id for one in moved])
+    return sorted((Revived(one.id, Kind(one.kind), one.integration_id) for one in moved), key=lambda one: one.id)

@@ -9,8 +9,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from mailroom.fingerprint import cause_of
 from mailroom.kinds import KINDS, WhenUncertain
 from mailroom.message import Kind, Lane, Status
+from mailroom.store import dead_letters
 from mailroom.store.messages import NEVER
 from mailroom.store.schema import live, messages, sessions
 
@@ -163,7 +165,7 @@ def expire(tx: Connection, *, now: datetime, limit: int) -> int:
 
 
 def _end(tx: Connection, ids: Collection[UUID], status: Status, reason: str, now: datetime) -> None:
-    """End all of these in the same way, in two statements however many they are."""
+    """End all of these in the same way, as dead letters, in three statements however many they are."""
     if not ids:
         return
 
@@ -180,6 +182,7 @@ def _end(tx: Connection, ids: Collection[UUID], status: Status, reason: str, now
             possible_duplicate=sa.true() if doubtful else of_live(live.c.possible_duplicate),
         )
     )  # fmt: skip
+    dead_letters.enter_live(tx, ids, cause_of(reason, None), now)
     tx.execute(sa.delete(live).where(live.c.id.in_(ids)))
 
 

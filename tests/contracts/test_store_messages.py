@@ -305,6 +305,44 @@ async def test_every_other_try_is_on_record(store: Store, integration_id: UUID) 
     assert await store.read(messages.attempts_of, message.id) == tries
 
 
+@pytest.mark.parametrize("status", [Status.SENT, Status.FAILED])
+async def test_the_last_attempt_tells_how_it_went(store: Store, integration_id: UUID, status: Status) -> None:
+    """Where a message stands is told with the version of TLS it was said over, and how long that took."""
+    claim = await claimed(store, await accepted(store, integration_id))
+    attempt = an_attempt(ended_at=NOW + timedelta(milliseconds=1500), tls="TLSv1.3")
+    await store.statement(messages.settle, [a_settlement(claim, status, attempt=attempt)])
+
+    standing = await standing_of(store, claim.id)
+    assert (standing.tls, standing.took) == ("TLSv1.3", 1500)
+    recorded = await store.read(messages.attempts_of, claim.id)
+    assert [one.tls for one in recorded] == ([] if status is Status.SENT else ["TLSv1.3"])
+
+
+async def test_what_was_held_is_on_record_and_costs_nothing(store: Store, integration_id: UUID) -> None:
+    """The reason of the gate stands among the attempts, and the next one is still the first."""
+    message = await accepted(store, integration_id)
+    kept = an_attempt(number=0, outcome="held", blame=None, command="gate", code=None, reply="it is disabled")
+    first = a_settlement(await claimed(store, message), Status.HELD, attempts=0, attempt=kept)
+    await store.statement(messages.settle, [first])
+    await store.transaction(sweeping.release, integration_id, now=NOW, limit=10)
+    second = await claimed(store, message)
+    assert second.attempts == 0
+    await store.statement(messages.settle, [a_settlement(second, attempt=an_attempt(outcome="sent"))])
+
+    assert await store.read(messages.attempts_of, message.id) == [kept]
+    assert (await standing_of(store, message.id)).attempts == 1
+
+
+async def test_a_message_that_was_answered_says_so(store: Store, integration_id: UUID) -> None:
+    """Whether its client was told that it failed stands with the message."""
+    claim = await claimed(store, await accepted(store, integration_id))
+    await store.statement(messages.settle, [a_settlement(claim, Status.FAILED)])
+    assert not (await standing_of(store, claim.id)).answered
+    await store.statement(messages.answered_one, claim.id)
+
+    assert (await standing_of(store, claim.id)).answered
+
+
 async def test_a_bad_reply_is_a_bad_row(store: Store, integration_id: UUID) -> None:
     """A settlement that cannot be stored is told as such, and its message stays claimed."""
     claim = await claimed(store, await accepted(store, integration_id))

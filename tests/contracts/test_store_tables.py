@@ -4,17 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
-from mailroom.store.opening import SchemaMismatch, check_schema, migrate, open_store
+from mailroom.store.opening import SchemaMismatch, _config, check_schema, migrate, open_store
 from mailroom.store.port import Store
 from mailroom.store.schema import metadata
-from tests.builders import migrated
+from tests.builders import NOW, migrated
 from tests.services import Postgres
 
 
@@ -52,6 +54,38 @@ async def test_migrating_twice_at_once_is_harmless(empty: Store) -> None:
     await empty.transaction(migrate)
 
     await empty.read(check_schema)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2300])
+async def test_dead_letters_of_before_get_their_rows(empty: Store, number: int) -> None:
+    """The migration to version 5 enters every dead letter there is, with its cause, batch after batch."""
+    await empty.transaction(_upgraded, "0004")
+    dead = [uuid4() for _ in range(number)]
+    sent: dict[str, Any] = {"id": uuid4(), "status": "sent"}
+    rows: list[dict[str, Any]] = [
+        sent,
+        {"id": uuid4(), "status": None},
+        *({"id": one, "status": "failed"} for one in dead),
+    ]
+
+    def insert(tx: Connection) -> None:
+        usual = {"kind": "form", "integration_id": uuid4(), "accepted_at": NOW, "ended_at": NOW,
+                 "reason": "rejected.recipient", "reply": "RCPT: 550 5.1.1 <jane@customer.test>: no"}  # fmt: skip
+        tx.execute(sa.insert(metadata.tables["messages"]), [usual | row for row in rows])
+
+    await empty.transaction(insert)
+    await empty.transaction(migrate)
+
+    found = await empty.read(lambda tx: tx.execute(sa.select(metadata.tables["dead_letters"])).all())
+    assert {row.message_id for row in found} == set(dead)
+    assert {(row.reason, row.command, row.code, row.said, row.ended_at) for row in found} == (
+        {("rejected.recipient", "RCPT", 550, "5.1.1 (address): no", NOW)} if number else set()
+    )
+    assert len({row.fingerprint for row in found}) == min(number, 1)
+
+
+def _upgraded(tx: Connection, revision: str) -> None:
+    command.upgrade(_config(tx), revision)
 
 
 async def test_missing_tables_are_told(empty: Store) -> None:

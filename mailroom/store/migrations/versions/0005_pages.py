@@ -3,12 +3,16 @@
 import sqlalchemy as sa
 from alembic import op
 
+from mailroom.fingerprint import cause_of
 from mailroom.store.schema import Instant, Numbers
 
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
+
+#: Dead letters that are looked at in one statement.
+BATCH = 1000
 
 
 def upgrade() -> None:
@@ -102,6 +106,48 @@ def upgrade() -> None:
     op.create_index("audit_time", "audit", ["at"], unique=False)
     op.add_column("messages", sa.Column("tls", sa.Text(), nullable=True))
     op.add_column("messages", sa.Column("took", sa.Integer(), nullable=True))
+    _enter_dead_letters()
+
+
+#: The tables as this version has them, whatever becomes of them later.
+_messages = sa.table(
+    "messages",
+    sa.column("id", sa.Uuid()),
+    sa.column("integration_id", sa.Uuid()),
+    sa.column("status", sa.Text()),
+    sa.column("ended_at", Instant()),
+    sa.column("reason", sa.Text()),
+    sa.column("reply", sa.Text()),
+)
+_dead_letters = sa.table(
+    "dead_letters",
+    sa.column("message_id", sa.Uuid()),
+    sa.column("integration_id", sa.Uuid()),
+    sa.column("ended_at", Instant()),
+    sa.column("reason", sa.Text()),
+    sa.column("command", sa.Text()),
+    sa.column("code", sa.SmallInteger()),
+    sa.column("said", sa.Text()),
+    sa.column("fingerprint", sa.Text()),
+)
+
+
+def _enter_dead_letters() -> None:
+    """Those that there are already get their rows, a batch at a time."""
+    tx, dead = op.get_bind(), _messages.c.status.in_(("failed", "expired", "uncertain"))
+    query = sa.select(_messages).where(dead, _messages.c.integration_id.is_not(None)).order_by(_messages.c.id)
+    rows = tx.execute(query.limit(BATCH)).all()
+    while rows:
+        tx.execute(sa.insert(_dead_letters), [_dead_letter(row) for row in rows])
+        rows = tx.execute(query.where(_messages.c.id > rows[-1].id).limit(BATCH)).all()
+
+
+def _dead_letter(row: sa.Row[tuple[object, ...]]) -> dict[str, object]:
+    cause = cause_of(row.reason or row.status, row.reply)
+    return {
+        "message_id": row.id, "integration_id": row.integration_id, "ended_at": row.ended_at, "reason": cause.reason,
+        "command": cause.command, "code": cause.code, "said": cause.said, "fingerprint": cause.fingerprint,
+    }  # fmt: skip
 
 
 def downgrade() -> None:

@@ -344,7 +344,9 @@ def _print_message(found: dict[str, Any], *, json: bool) -> None:
 def _attempt(attempt: dict[str, Any]) -> str:
     said = " ".join(str(attempt[part]) for part in ("command", "code", "reply") if attempt[part] is not None)
     blame = f", blaming the {attempt['blame']}" if attempt["blame"] else ""
-    return f"{attempt['number']}  {moment(attempt['started_at'])}  {attempt['outcome']}{blame}  {said}".rstrip()
+    # What the gate held was no attempt.
+    number = "-" if attempt["outcome"] == "held" else attempt["number"]
+    return f"{number}  {moment(attempt['started_at'])}  {attempt['outcome']}{blame}  {said}".rstrip()
 
 
 def _entry(entry: dict[str, Any]) -> str:

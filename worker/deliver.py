@@ -13,10 +13,10 @@ from mailroom.integration import Integration
 from mailroom.logs import get_logger
 from mailroom.message import Content, Status
 from mailroom.mime import UnsafeMessage, compose_off_loop
-from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Sent, Uncertain
+from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Uncertain
 from mailroom.store import messages
 from mailroom.store.content import UnreadableContent, decode_content
-from mailroom.store.messages import Attempt, Claimed, Settlement
+from mailroom.store.messages import HELD, Attempt, Claimed, Settlement
 from mailroom.store.port import Store, StoreUnavailable
 from mailroom.watch import IntegrationWatch
 from worker.pool import Pool
@@ -53,6 +53,8 @@ class Tried:
     connected: bool = False
     transcript: tuple[str, ...] = ()
     ehlo_size: int | None = None
+    #: The version of TLS; None for clear text, or where no connection came about.
+    tls: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,7 @@ def conclude(message: Claimed, tried: Tried, started_at: datetime, desk: Desk) -
         expires_at=message.expires_at,
         jitter=random.random(),  # noqa: S311 - spreads retries, decides nothing secret
     )
-    record = (
-        None
-        if isinstance(tried.outcome, Held) or not was_tried(tried.outcome)
-        else as_record(tried.outcome, number, started_at, ended_at)
-    )
+    record = as_record(tried, number, started_at, ended_at)
     settlement = settlement_of(message, step, tried.outcome, ended_at)
     settlement = replace(settlement, attempts=number, blamed=blamed, session=message.session, attempt=record)
     log.info(
@@ -222,7 +220,14 @@ async def transact(
     finally:
         timer.cancel()
     desk.pool.release(connection)
-    return Tried(outcome, integration, connected=True, transcript=connection.transcript, ehlo_size=connection.ehlo_size)
+    return Tried(
+        outcome,
+        integration,
+        connected=True,
+        transcript=connection.transcript,
+        ehlo_size=connection.ehlo_size,
+        tls=connection.tls,
+    )
 
 
 def settlement_of(message: Claimed, step: Step, outcome: Outcome, at: datetime) -> Settlement:
@@ -257,10 +262,18 @@ def settlement_of(message: Claimed, step: Step, outcome: Outcome, at: datetime) 
             assert_never(step)
 
 
-def as_record(
-    outcome: Sent | Deferred | Rejected | Uncertain, number: int, started_at: datetime, ended_at: datetime
-) -> Attempt:
-    """The attempt as it is kept."""
+def as_record(tried: Tried, number: int, started_at: datetime, ended_at: datetime) -> Attempt | None:
+    """The attempt as it is kept: None where nobody knew what the gate would say, which says nothing of the message.
+
+    What was held is on record without being an attempt: it keeps the number of the one before.
+    """
+    outcome = tried.outcome
+    if isinstance(outcome, Held):
+        return Attempt(
+            number=number, started_at=started_at, ended_at=ended_at, outcome=HELD, command="gate", reply=outcome.reason
+        )
+    if not was_tried(outcome):
+        return None
     return Attempt(
         number=number,
         started_at=started_at,
@@ -270,6 +283,7 @@ def as_record(
         command=outcome.reply.command,
         code=outcome.reply.code,
         reply=words_of(outcome.reply),
+        tls=tried.tls,
     )
 
 

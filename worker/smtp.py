@@ -419,6 +419,7 @@ class Connection:
         self._envelope_open = False
         self._given_up = False
         self._ehlo_size = _offered_size(client)
+        self._tls = _tls_version(client)
         #: Messages tried on it since it was opened.
         self.messages = 0
 
@@ -435,6 +436,11 @@ class Connection:
     def ehlo_size(self) -> int | None:
         """The largest message the server takes, in bytes (RFC 1870); None when it sets no limit."""
         return self._ehlo_size
+
+    @property
+    def tls(self) -> str | None:
+        """The version of TLS that it is spoken over ("TLSv1.3"); None for clear text."""
+        return self._tls
 
     @property
     def broken(self) -> bool:
@@ -547,6 +553,7 @@ class Connection:
             return classify_opening(Reply("connect", None, "time ran out while reconnecting"), Silence.TIMED_OUT)
         self._client = opened
         self._ehlo_size = _offered_size(opened)
+        self._tls = _tls_version(opened)
         self._envelope_open = False
         self.messages = 0
         return None
@@ -661,6 +668,11 @@ def _offered_size(client: aiosmtplib.SMTP) -> int | None:
     if not (size.isascii() and size.isdigit() and len(size) <= _SIZE_DIGITS):
         return None
     return int(size) if 0 < int(size) <= _LARGEST_SIZE else None
+
+
+def _tls_version(client: aiosmtplib.SMTP) -> str | None:
+    secured: ssl.SSLObject | None = client.get_transport_info("ssl_object")
+    return secured.version() if secured is not None else None
 
 
 def _is_positive(reply: Reply) -> bool:

@@ -82,6 +82,9 @@ def _message(standing: Standing, names: Mapping[UUID | None, str]) -> dict[str, 
         "reply": standing.reply,
         "tries": standing.attempts,
         "possible_duplicate": standing.possible_duplicate,
+        "tls": standing.tls,
+        "took_ms": standing.took,
+        "answered": standing.answered,
     }
 
 

@@ -266,6 +266,14 @@ async def test_mail_goes_over_tls(options: dict[str, bool]) -> None:
 
     assert all(isinstance(outcome, Sent) for outcome in outcomes)
     assert len(server.inbox) == 2
+    # Still known when the connection is gone.
+    assert connection.tls in {"TLSv1.2", "TLSv1.3"}
+
+
+async def test_clear_text_is_no_tls(server: ScriptedSmtp) -> None:
+    """A connection without TLS tells no version of it."""
+    async with connected(server) as connection:
+        assert connection.tls is None
 
 
 async def test_without_starttls_nothing_is_sent() -> None:

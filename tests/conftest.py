@@ -17,7 +17,12 @@ from tests.services import Postgres, RabbitMQ, Services, Sink, missing_services
 settings.register_profile("mailroom", deadline=None)
 settings.load_profile("mailroom")
 
-SERVICES = frozenset({"postgres", "rabbitmq", "smtp_sink"})
+SERVICES = frozenset({"postgres", "rabbitmq", "smtp_sink", "browser"})
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--screenshots` takes the pictures of the documents anew."""
+    parser.addoption("--screenshots", action="store_true", help="write the pictures in docs/screenshots anew")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,4 +1,7 @@
-"""Real PostgreSQL, RabbitMQ and smtp-sink for one test run: free ports, folders of their own, ended by their pid."""
+"""Real PostgreSQL, RabbitMQ and smtp-sink for one test run: free ports, folders of their own, ended by their pid.
+
+Where the browser is, too; `tests/browser` starts it.
+"""
 
 import asyncio
 import contextlib
@@ -22,6 +25,7 @@ LOOPBACK = "127.0.0.1"
 POSTGRES_PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 SMTP_SINK = Path("/usr/sbin/smtp-sink")
+CHROMIUM = Path("/usr/bin/chromium")
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 ROOT = os.geteuid() == 0
@@ -37,6 +41,7 @@ def missing_services(wanted: set[str]) -> list[str]:
         "postgres": ("postgresql", bool(POSTGRES_PROGRAMS)),
         "rabbitmq": ("rabbitmq-server", RABBITMQ_SERVER.exists() and shutil.which("erl_call") is not None),
         "smtp_sink": ("postfix", SMTP_SINK.exists()),
+        "browser": ("chromium", CHROMIUM.exists()),
     }
     return [package for fixture, (package, there) in needs.items() if fixture in wanted and not there]
 

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from mailroom.downloads import readable_size
 from mailroom.roles import Permission
 
 _HERE = Path(__file__).parent
@@ -103,12 +104,5 @@ def number(value: float | None) -> str:
 
 
 def size(value: int | None) -> str:
-    """Bytes as a person says them: 512 B, 3.4 KB, 12 MB."""
-    if value is None:
-        return NOTHING
-    amount = float(value)
-    for unit in ("B", "KB", "MB"):
-        if amount < 1000:  # noqa: PLR2004 - kilo
-            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 10 else f"{amount:.1f} {unit}"  # noqa: PLR2004 - two digits
-        amount /= 1000
-    return f"{amount:.1f} GB"
+    """Bytes as a person says them; nothing where nobody knows."""
+    return NOTHING if value is None else readable_size(value)

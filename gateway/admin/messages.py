@@ -1,0 +1,167 @@
+"""The pages of one message: where it stands and why, what it says, how it goes over the wire, what a person can do."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from gateway.admin.console import NotFound, NotPossible, Visit
+from gateway.admin.door import THEIR_BYTES, THEIR_HTML
+from gateway.admin.live import live
+from gateway.admin.timeline import timeline
+from mailroom.attachments import AttachmentMissing
+from mailroom.downloads import attachment_named
+from mailroom.integration import Integration
+from mailroom.message import DEAD_LETTERS, Content, Status
+from mailroom.mime import UnsafeMessage, compose_off_loop
+from mailroom.operating import messages as operating
+from mailroom.store import audit, integrations, messages
+from mailroom.store.content import UnreadableContent, decode_content
+from mailroom.store.messages import Standing
+
+#: Characters of the wire form on the page; the download has all of it.
+SHOWN_OF_WIRE = 20_000
+SHOWN_OF_TEXT = 200_000
+
+#: Moves of its integration that a timeline looks at.
+MOST_MOVES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A message with what it says; None where that cannot be read."""
+
+    standing: Standing
+    content: Content | None
+    trouble: str | None
+
+
+async def show(visit: Visit) -> web.Response:
+    """One message with everything that is known of it."""
+    opened = await _opened(visit)
+    wire, problem = await _wire_or_why_not(visit, opened)
+    head, _, _ = (wire or b"").partition(b"\r\n\r\n")
+    return visit.page(
+        "message.html", opened=opened, message=opened.standing, content=opened.content, problem=problem,
+        headers=head.decode("ascii", "replace"), wire=(wire or b"")[:SHOWN_OF_WIRE].decode("ascii", "replace"),
+        wire_size=len(wire or b""), text=(opened.content.text if opened.content else "")[:SHOWN_OF_TEXT],
+        fragment=await _state(visit),
+    )  # fmt: skip
+
+
+async def watch(visit: Visit) -> web.StreamResponse:
+    """Where it stands, as that changes."""
+    return await live(visit, _state)
+
+
+async def _state(visit: Visit) -> str:
+    standing = await _standing(visit)
+    store = visit.console.store
+    attempts = await store.read(messages.attempts_of, standing.id)
+    actions = await store.read(audit.history, "message", standing.id)
+    moves = []
+    if standing.integration_id is not None:
+        moves = list(await store.read(integrations.history, standing.integration_id, MOST_MOVES))
+    return visit.text(
+        "_message.html", message=standing, integration=_integration(visit, standing), is_dead=standing.status in DEAD_LETTERS,
+        events=timeline(standing, attempts, actions, moves),
+    )  # fmt: skip
+
+
+# --- what it says -----------------------------------------------------------------------------------------------------
+
+
+async def html(visit: Visit) -> web.Response:
+    """Its HTML as it was written, for a frame that lets it do nothing."""
+    content = _readable(await _opened(visit))
+    if content.html is None:
+        raise NotFound("This message has no HTML.")
+    body = content.html.encode("utf-8", "replace")
+    return web.Response(
+        body=body, content_type="text/html", charset="utf-8", headers={"Content-Security-Policy": THEIR_HTML}
+    )
+
+
+async def file(visit: Visit) -> web.Response:
+    """One attachment, always as a download of bytes without a type."""
+    content = _readable(await _opened(visit))
+    number = visit.request.match_info["number"]
+    if not number.isdecimal() or len(number) > 4 or not 1 <= int(number) <= len(content.attachments):  # noqa: PLR2004 - digits
+        raise NotFound("This message has no such attachment.")
+    wanted = content.attachments[int(number) - 1]
+    return _download(await _bytes_of(visit, content, int(number) - 1), wanted.name)
+
+
+async def wire(visit: Visit) -> web.Response:
+    """The message byte for byte as it goes over the wire."""
+    opened = await _opened(visit)
+    found, problem = await _wire_or_why_not(visit, opened)
+    if found is None:
+        raise NotPossible(problem)
+    return _download(found, f"{opened.standing.id}.eml")
+
+
+def _download(body: bytes, name: str) -> web.Response:
+    return web.Response(
+        body=body, content_type="application/octet-stream",
+        headers={"Content-Security-Policy": THEIR_BYTES, hdrs.CONTENT_DISPOSITION: attachment_named(name)},
+    )  # fmt: skip
+
+
+# --- what a person does -----------------------------------------------------------------------------------------------
+
+
+async def redrive(visit: Visit) -> web.Response:
+    """Give a dead letter fresh attempts."""
+    standing = await _standing(visit)
+    await operating.redrive_message(visit.operator, str(standing.id))
+    return visit.see_other(f"/messages/{standing.id}", done="redriven")
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+async def _standing(visit: Visit) -> Standing:
+    standing = await visit.console.store.read(messages.standing, visit.path_id())
+    if standing is None:
+        raise NotFound("There is no message of this id.")
+    return standing
+
+
+async def _opened(visit: Visit) -> Opened:
+    standing = await _standing(visit)
+    try:
+        body = await visit.console.store.read(messages.body_of, standing.id)
+        return Opened(standing, decode_content(body), None)
+    except UnreadableContent as error:
+        return Opened(standing, None, str(error))
+
+
+def _readable(opened: Opened) -> Content:
+    if opened.content is None:
+        raise NotPossible(f"What it says cannot be read: {opened.trouble}.")
+    return opened.content
+
+
+def _integration(visit: Visit, standing: Standing) -> Integration | None:
+    return visit.console.watch.get(standing.integration_id) if standing.integration_id else None
+
+
+async def _wire_or_why_not(visit: Visit, opened: Opened) -> tuple[bytes | None, str]:
+    """The bytes that go, or went, over the wire; or a sentence why they cannot be made."""
+    integration, content = _integration(visit, opened.standing), opened.content
+    if content is None or integration is None:
+        return None, "What it says cannot be read." if content is None else "Its integration is not known here."
+    try:
+        files = [await _bytes_of(visit, content, number) for number in range(len(content.attachments))]
+        return await compose_off_loop(
+            opened.standing.id, content, integration.from_address, integration.from_name, opened.standing.accepted_at, files
+        ), ""  # fmt: skip
+    except (UnsafeMessage, AttachmentMissing, OSError) as error:
+        return None, f"It cannot be made: {error}."
+
+
+async def _bytes_of(visit: Visit, content: Content, number: int) -> bytes:
+    wanted = content.attachments[number]
+    return wanted.content if wanted.content is not None else await visit.console.attachments.read(wanted.key or "")

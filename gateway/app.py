@@ -27,6 +27,7 @@ from mailroom.queue.port import Queue
 from mailroom.serving import REFUSAL
 from mailroom.settings import Settings
 from mailroom.store.port import Store
+from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
@@ -55,7 +56,8 @@ class Gateway:
         self._attachments, self._vault = attachments, vault
         self.watch = IntegrationWatch(store, vault)
         self.tickets = TicketWriter(queue, store)
-        self.intake = Intake(store, self.tickets, attachments)
+        self.tally = Tally(store, settings.services)
+        self.intake = Intake(store, self.tickets, attachments, self.tally)
         self._stopping = False
         self._overlooked = Overlooked()
         admission, rates = Admission(settings.limits), ClientRates()
@@ -70,6 +72,7 @@ class Gateway:
             admission=admission,
             rates=rates,
             proxies=proxies,
+            tally=self.tally,
         )
         platform = Platform(
             settings=settings,
@@ -85,6 +88,7 @@ class Gateway:
             tickets=self.tickets,
             links=Links(vault.derived("links")),
             overlooked=self._overlooked,
+            tally=self.tally,
         )
         self.app = web.Application(
             middlewares=[always_json, cloud_routes.platform_answers], client_max_size=NO_LIMIT_OF_AIOHTTP
@@ -127,15 +131,19 @@ class Gateway:
         """Accept while inside; on leaving, commit and ticket what was accepted."""
         self._queue.on_nudge(self.watch.nudge)
         tasks = [start_loop("watch", self.watch.run), start_loop("tombstones", self.intake.pay_owed)]
-        try:
-            yield self
-        finally:
-            self._stopping = True
-            await self.intake.aclose()
-            await self.tickets.aclose()
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+        async with self.tally.running():
+            try:
+                yield self
+            finally:
+                await self._stop(tasks)
+
+    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
+        self._stopping = True
+        await self.intake.aclose()
+        await self.tickets.aclose()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
     def stop_being_ready(self) -> None:
         """Tell whoever spreads the load to send nothing more here."""

@@ -20,6 +20,7 @@ from mailroom.queue.ticket import Address
 from mailroom.store import messages
 from mailroom.store.messages import NewMessage
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
+from mailroom.tally import Tally, What
 from mailroom.tickets import TicketWriter
 
 log = get_logger(__name__)
@@ -51,10 +52,11 @@ class NotAccepted(Exception):
 class Intake:
     """Commits messages in groups and tickets them."""
 
-    def __init__(self, store: Store, tickets: TicketWriter, attachments: AttachmentStore) -> None:
+    def __init__(self, store: Store, tickets: TicketWriter, attachments: AttachmentStore, tally: Tally) -> None:
         self._store = store
         self._tickets = tickets
         self._attachments = attachments
+        self._tally = tally
         self.line: Batch[NewMessage, None] = Batch(
             self._commit,
             max_items=MOST_IN_GROUP,
@@ -79,6 +81,10 @@ class Intake:
         if not await self._is_committed(message):
             raise NotAccepted(certain=message.id not in self._owed)
         self.accepted += 1
+        self._tally.count(
+            What.ACCEPTED, message.accepted_at, kind=message.kind, service=message.service,
+            integration_id=message.integration_id,
+        )  # fmt: skip
         if message.status is Status.QUEUED:
             self._tickets.write(Address(KINDS[message.kind].lane, message.integration_id), message.id)
 

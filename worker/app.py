@@ -16,6 +16,7 @@ from mailroom.queue.port import Queue
 from mailroom.settings import Settings
 from mailroom.store.port import CommitUnknown, Store, StoreUnavailable
 from mailroom.store.sessions import Position
+from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
@@ -65,9 +66,10 @@ class Worker:
             enforcement=settings.enforcement,
             session=self.session,
         )
-        self.consumer = Consumer(desk, queue, settings.thresholds)
+        self.tally = Tally(store)
+        self.consumer = Consumer(desk, queue, settings.thresholds, self.tally)
         self.tickets = TicketWriter(queue, store)
-        self.sweep = Sweep(store, queue, self.watch, self.tickets)
+        self.sweep = Sweep(store, queue, self.watch, self.tickets, self.tally)
         self._probe = Probe(store, queue, self.watch, self.session, hostname, timeouts, allowed)
         self._stopping = False
 
@@ -89,10 +91,11 @@ class Worker:
                 "tidy": self._tidy,
             }.items()
         ]
-        try:
-            yield self
-        finally:
-            await self._stop(tasks)
+        async with self.tally.running():
+            try:
+                yield self
+            finally:
+                await self._stop(tasks)
 
     async def _start(self, alone: bool) -> None:  # noqa: FBT001 - handed through
         await self.watch.refresh()

@@ -11,6 +11,7 @@ from mailroom.batch import Batch, FlushLost
 from mailroom.gate import Closed, gate
 from mailroom.integration import CAUSE_OF, Cause, Integration, may_send
 from mailroom.kinds import KINDS
+from mailroom.latency import bucket_of
 from mailroom.logs import get_logger
 from mailroom.loops import really_cancelled
 from mailroom.message import Lane, Status
@@ -24,6 +25,7 @@ from mailroom.store.integrations import Blamed
 from mailroom.store.messages import Attempt, Claimed, Settlement
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 from mailroom.store.sessions import Position
+from mailroom.tally import Tally
 from worker.allowance import Allowance, Permits
 from worker.deliver import Desk, Tried, deliver, uncertain, was_tried, words_of
 from worker.seats import Seats, kept_for_agents
@@ -88,10 +90,11 @@ class Line:
 class Consumer:
     """Everything this worker takes from the queues."""
 
-    def __init__(self, desk: Desk, queue: Queue, thresholds: ThresholdSettings) -> None:
+    def __init__(self, desk: Desk, queue: Queue, thresholds: ThresholdSettings, tally: Tally) -> None:
         self._desk = desk
         self._queue = queue
         self._thresholds = thresholds
+        self._tally = tally
         self._lines: dict[Address, Line] = {}
         self._seats: dict[UUID, Seats[tuple[Hand, UUID]]] = {}
         self._working: set[asyncio.Task[None]] = set()
@@ -294,7 +297,8 @@ class Consumer:
                 settlement, tried = await self._delivered(message, leave_seat)
                 if not was_tried(tried.outcome):
                     self.allowance.put_back(message.integration_id, permits)
-                await self._record(settlement)
+                if await self._record(settlement):
+                    self._count(message, settlement)
                 await self._tell_about(tried, settlement.attempt)
         except Exception:
             # Nothing is known to get here. It must not take the ticket, the seat or the worker with it.
@@ -350,8 +354,8 @@ class Consumer:
             log.exception("delivery failed by our own fault", message_id=str(message.id))
         return uncertain(message, self._desk)
 
-    async def _record(self, settlement: Settlement) -> None:
-        """Settle, however long the database is away."""
+    async def _record(self, settlement: Settlement) -> bool:
+        """Settle, however long the database is away; whether its claim still stood."""
         self._unsettled += 1
         try:
             while (stood := await self._settled(settlement)) is None:
@@ -362,10 +366,18 @@ class Consumer:
                 stood = await self._settled(settlement)
             if not stood:
                 log.warning("result came too late", message_id=str(settlement.id), status=settlement.status)
+            return bool(stood)
         finally:
             self._unsettled -= 1
             for seats in self._seats.values():
                 self._seat(seats)
+
+    def _count(self, message: Claimed, settlement: Settlement) -> None:
+        kind, through, at = message.kind, message.integration_id, settlement.at
+        self._tally.count(settlement.status, at, kind=kind, integration_id=through)
+        if settlement.status is Status.SENT:
+            took = (at - message.accepted_at).total_seconds()
+            self._tally.count(bucket_of(took), at, kind=kind, integration_id=through)
 
     async def _settled(self, settlement: Settlement) -> bool | None:
         """Whether its claim still stood, once the database has said so; None when it refuses the row for its data."""

@@ -12,10 +12,11 @@ from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.queue.port import Queue, QueueUnavailable
 from mailroom.queue.ticket import Address
-from mailroom.store import allowances, sessions, states, sweeping
+from mailroom.store import allowances, sessions, states, sweeping, tallies
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
 from mailroom.store.sessions import Position
-from mailroom.store.sweeping import Due
+from mailroom.store.sweeping import Due, Ended
+from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
 from mailroom.watch import IntegrationWatch
 from worker.probe import hand_on
@@ -51,6 +52,10 @@ ALONE_AT_ONCE = 50
 #: A look at the beats longer ago than this proves nothing: this process itself may have stood still since.
 LOOK_IS_OLD_SECONDS = 5.0
 
+#: Seconds between two looks for tallies that are old enough to be forgotten, and how old that is.
+FORGET_SECONDS = 3600.0
+TALLIES_KEPT = timedelta(days=8)
+
 #: Rows of one kind of finding in one pass.
 MOST = 5000
 
@@ -71,6 +76,7 @@ class Sweep:
     queue: Queue
     watch: IntegrationWatch
     tickets: TicketWriter
+    tally: Tally
     clock: Callable[[], float] = time.monotonic
     _beats: dict[UUID, _Seen] = field(default_factory=dict)
     _looked_at: float = float("-inf")
@@ -78,12 +84,15 @@ class Sweep:
 
     async def run(self) -> None:
         """Sweep for as long as the process runs."""
-        lost_at = self.clock() + LOST_SECONDS
+        lost_at, forget_at = self.clock() + LOST_SECONDS, self.clock()
         while True:
             await self._guarded(self.due)
             if self.clock() >= lost_at:
                 await self._guarded(self.lost)
                 lost_at = self.clock() + LOST_SECONDS
+            if self.clock() >= forget_at:
+                await self._guarded(self.forget)
+                forget_at = self.clock() + FORGET_SECONDS
             await asyncio.sleep(DUE_SECONDS)
 
     async def watch_beats(self) -> None:
@@ -108,7 +117,7 @@ class Sweep:
         now = datetime.now(UTC)
         await self.store.transaction(sessions.declare_all_dead, at=now)
         await hand_on(self.store, now)
-        await self._ticket(await self.store.transaction(sweeping.recover, now=now, limit=MOST))
+        await self.take_back()
         for integration_id, lane in await self.store.read(sweeping.queued_lanes):
             await self._requeue_lost(Address(lane, integration_id), before=now)
 
@@ -157,7 +166,9 @@ class Sweep:
 
     async def take_back(self) -> None:
         """Treat the claims of sessions that are no more by their kind's policy."""
-        await self._ticket(await self.store.transaction(sweeping.recover, now=datetime.now(UTC), limit=MOST))
+        recovered = await self.store.transaction(sweeping.recover, now=datetime.now(UTC), limit=MOST)
+        self._count(recovered.ended)
+        await self._ticket(recovered.again)
 
     async def lost(self) -> None:
         """Look for lost tickets, lost claims, abandoned tests and expired messages."""
@@ -165,9 +176,19 @@ class Sweep:
         await self.take_back()
         await hand_on(self.store, now)
         while expired := await self.store.transaction(sweeping.expire, now=now, limit=MOST):
-            log.warning("messages expired", count=expired)
+            log.warning("messages expired", count=expired.total())
+            self._count(expired)
         if self.clock() >= self._quiet_until:
             await self._look_for_lost_tickets(now)
+
+    async def forget(self) -> None:
+        """Delete the tallies of last week."""
+        while await self.store.transaction(tallies.forget, before=datetime.now(UTC) - TALLIES_KEPT):
+            pass
+
+    def _count(self, ended: Ended) -> None:
+        for (status, kind, integration_id), number in ended.items():
+            self.tally.count(status, datetime.now(UTC), kind=kind, integration_id=integration_id, number=number)
 
     async def _look_for_lost_tickets(self, now: datetime) -> None:
         reached = await self.store.read(sessions.reached)

@@ -22,6 +22,7 @@ from mailroom.roles import Permission
 from mailroom.settings import Settings
 from mailroom.store.clients import Known
 from mailroom.store.port import Store
+from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
@@ -59,6 +60,7 @@ class Platform:
     tickets: TicketWriter
     links: Links
     overlooked: Overlooked
+    tally: Tally
     patience: float = PATIENCE_SECONDS
 
     def address_of(self, request: web.Request) -> str:

@@ -34,6 +34,7 @@ from mailroom.store.letters import Accepted, ConversationEnded, Letter, LetterFi
 from mailroom.store.messages import NewMessage
 from mailroom.store.port import CommitUnknown, StoreUnavailable
 from mailroom.store.requests import KeyTaken
+from mailroom.tally import What
 from mailroom.threads import message_id_of, thread_headers
 
 log = get_logger(__name__)
@@ -128,6 +129,7 @@ async def send(
     if not accepted.done_now:
         return await call.platform.store.read(letters.get, accepted.letter_id) or letter
     _ticket(call, sending)
+    _count(call, sending)
     await forget_files(call, accepted.unused)
     if noted is not None:
         call.platform.overlooked.number += 1
@@ -321,6 +323,13 @@ async def settled(call: Call, work: Callable[..., Result]) -> Result:
 def _ticket(call: Call, sending: Sending) -> None:
     for message in sending.group:
         call.platform.tickets.write(Address(KINDS[message.kind].lane, message.integration_id), message.id)
+
+
+def _count(call: Call, sending: Sending) -> None:
+    for message in sending.group:
+        call.platform.tally.count(
+            What.ACCEPTED, message.accepted_at, kind=message.kind, integration_id=message.integration_id
+        )
 
 
 async def forget_files(call: Call, keys: Sequence[str]) -> None:

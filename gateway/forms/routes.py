@@ -1,6 +1,7 @@
 """The Email API Version 2 over HTTP: submit a form, ask what became of it."""
 
 import hmac
+import http
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,7 @@ from mailroom.store import messages
 from mailroom.store.content import encode_content
 from mailroom.store.messages import NewMessage, Standing
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
+from mailroom.tally import Tally, What
 from mailroom.watch import IntegrationWatch
 
 log = get_logger(__name__)
@@ -55,6 +57,7 @@ class Counter:
     admission: Admission
     rates: ClientRates
     proxies: Proxies
+    tally: Tally
 
 
 class Refusal(Exception):
@@ -90,14 +93,22 @@ class Forms:
         if options is None:
             return _answer(404, answers.unknown_service())
         try:
-            status, body = 200, await self._submit(request, service, options)
+            status, body = await self._submit(request, service, options)
         except Refusal as refusal:
             status, body = refusal.status, refusal.body
+            self._count_refusal(refusal.status, service)
         except BadForm as bad:
             status, body = bad.status, answers.refused([bad.problem])
+            self._count_refusal(bad.status, service)
         return _allowing(_answer(status, body), request, options)
 
-    async def _submit(self, request: web.Request, service: str, options: EmailOptions) -> dict[str, Any]:
+    def _count_refusal(self, status: int, service: str) -> None:
+        # What is answered 200 and was not taken in may come again.
+        what = What.AGAIN if status == http.HTTPStatus.OK else What.REFUSED
+        self._counter.tally.count(what, datetime.now(UTC), kind=Kind.FORM, service=service)
+
+    async def _submit(self, request: web.Request, service: str, options: EmailOptions) -> tuple[int, dict[str, Any]]:
+        """What to answer to a submission that was taken in. Raises Refusal, BadForm: then nothing was."""
         _check_key(request, options)
         # What says that it is larger than any form may be is refused for that; it is not worth trying again.
         most = options.max_size + BESIDE_FILES
@@ -110,7 +121,7 @@ class Forms:
             message = await self._accept(form, service, options)
         if options.acknowledge == "delivered":
             return await self._when_delivered(message, options)
-        return answers.accepted(str(message.id))
+        return 200, answers.accepted(str(message.id))
 
     async def _accept(self, form: RawForm, service: str, options: EmailOptions) -> NewMessage:
         """The message, committed; its files are deleted again where it certainly is not. Raises Refusal."""
@@ -181,13 +192,13 @@ class Forms:
         if not await self._counter.rates.allows(options.rate_limit, service, client):
             raise Refusal(200, answers.again_later())
 
-    async def _when_delivered(self, message: NewMessage, options: EmailOptions) -> dict[str, Any]:
+    async def _when_delivered(self, message: NewMessage, options: EmailOptions) -> tuple[int, dict[str, Any]]:
         """Answer 1 only for a final failure that was marked as answered; everything else is accepted and in progress."""
         status = await self._counter.outcomes.wait(message.id, options.wait_seconds)
         if status in FAILURES and await self._mark_answered(message.id):
             standing = await self._counter.store.read(messages.standing, message.id)
-            raise Refusal(400, answers.failed(status, standing.reason if standing else None))
-        return answers.accepted(str(message.id)) | {"status": str(status or Status.QUEUED)}
+            return 400, answers.failed(status, standing.reason if standing else None)
+        return 200, answers.accepted(str(message.id)) | {"status": str(status or Status.QUEUED)}
 
     async def _mark_answered(self, message_id: UUID) -> bool:
         try:

@@ -1,5 +1,6 @@
 """Queries of the sweep: find work that has no ticket, and work whose worker is gone."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +32,28 @@ class Due:
     kind: Kind
     integration_id: UUID
     alone: bool
+
+
+#: How many messages were ended how, by kind and integration.
+Ended = Counter[tuple[Status, Kind, UUID]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What became of the claims of dead sessions: what needs a ticket now, and what ended."""
+
+    again: list[Due]
+    ended: Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits to be sent of one kind through one integration: how many by status, and since when the oldest does."""
+
+    integration_id: UUID
+    kind: Kind
+    numbers: dict[Status, int]
+    oldest: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +143,7 @@ def _queue(tx: Connection, chosen: sa.Select[tuple[UUID]], now: datetime) -> lis
     return sorted(due, key=lambda d: d.id)
 
 
-def recover(tx: Connection, *, now: datetime, limit: int) -> list[Due]:
+def recover(tx: Connection, *, now: datetime, limit: int) -> Recovered:
     """Give every claim of a dead session its kind's treatment; what is to be tried again needs a ticket of its own.
 
     Several may do this at once: each takes what the others have not.
@@ -148,20 +171,32 @@ def recover(tx: Connection, *, now: datetime, limit: int) -> list[Due]:
             queued_at=now,
         )
     )
-    return [Due(row.id, Kind(row.kind), row.integration_id, alone=True) for row in again]
+    return Recovered(
+        [Due(row.id, Kind(row.kind), row.integration_id, alone=True) for row in again],
+        Counter(
+            (Status.FAILED if row.id in crashed else Status.UNCERTAIN, Kind(row.kind), row.integration_id)
+            for row in found
+            if row.id in crashed | doubtful
+        ),
+    )
 
 
-def expire(tx: Connection, *, now: datetime, limit: int) -> int:
+#: What a worker may yet take up.
+_WAITING = (Status.QUEUED, Status.DEFERRED, Status.HELD)
+
+
+def expire(tx: Connection, *, now: datetime, limit: int) -> Ended:
     """End what waits longer than its kind may; how many those were."""
     if not hold_sweep_lock(tx):
-        return 0
-    waiting = (Status.QUEUED, Status.DEFERRED, Status.HELD)
-    old = sa.select(live.c.id).where(live.c.expires_at < now, live.c.status.in_(waiting))
+        return Counter()
+    old = sa.select(live.c.id, live.c.kind, live.c.integration_id).where(
+        live.c.expires_at < now, live.c.status.in_(_WAITING)
+    )
     if tx.dialect.name == "postgresql":
         old = old.with_for_update(skip_locked=True)
-    ids = set(tx.execute(old.limit(limit)).scalars())
-    _end(tx, ids, Status.EXPIRED, "expired", now)
-    return len(ids)
+    found = tx.execute(old.limit(limit)).all()
+    _end(tx, {row.id for row in found}, Status.EXPIRED, "expired", now)
+    return Counter((Status.EXPIRED, Kind(row.kind), row.integration_id) for row in found)
 
 
 def _end(tx: Connection, ids: Collection[UUID], status: Status, reason: str, now: datetime) -> None:
@@ -194,6 +229,38 @@ def counts(tx: Connection) -> dict[tuple[UUID, Status], int]:
         )
     )
     return {(row.integration_id, Status(row.status)): row.number for row in rows}
+
+
+def waiting(tx: Connection) -> list[Waiting]:
+    """What is queued, deferred or held, by integration and kind.
+
+    Reads every unfinished message once: a million take PostgreSQL 0.2 s, SQLite one second.
+    """
+    # PostgreSQL has no smallest UUID before version 18. As texts they have the same order, by bytes.
+    as_text = sa.cast(live.c.id, sa.Text)
+    rows = tx.execute(
+        sa.select(
+            live.c.integration_id,
+            live.c.kind,
+            live.c.status,
+            sa.func.count().label("number"),
+            sa.func.min(sa.collate(as_text, "C") if tx.dialect.name == "postgresql" else as_text).label("first"),
+        )
+        .where(live.c.status.in_(_WAITING))
+        .group_by(live.c.integration_id, live.c.kind, live.c.status)
+    ).all()
+    # Ids are given in the order of time (RFC 9562 section 5.7): the smallest is the oldest.
+    firsts = [UUID(row.first) for row in rows]
+    accepted = tx.execute(sa.select(messages.c.id, messages.c.accepted_at).where(messages.c.id.in_(firsts)))
+    since = {row.id: row.accepted_at for row in accepted}
+    lines: dict[tuple[UUID, Kind], Waiting] = {}
+    for row, first in zip(rows, firsts, strict=True):
+        line = lines.get((row.integration_id, Kind(row.kind)), Waiting(row.integration_id, Kind(row.kind), {}, None))
+        oldest = min((moment for moment in (line.oldest, since.get(first)) if moment is not None), default=None)
+        lines[line.integration_id, line.kind] = Waiting(
+            line.integration_id, line.kind, line.numbers | {Status(row.status): row.number}, oldest
+        )
+    return [lines[key] for key in sorted(lines)]
 
 
 def impact(tx: Connection, integration_id: UUID, *, now: datetime) -> Impact:

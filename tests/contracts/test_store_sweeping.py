@@ -9,11 +9,12 @@ from mailroom.message import ENDED, Kind, Lane, Status
 from mailroom.store import messages, sessions, sweeping
 from mailroom.store.messages import Standing
 from mailroom.store.port import Store
-from mailroom.store.sweeping import Due
+from mailroom.store.sweeping import Due, Waiting
 from tests.builders import NOW, a_message, a_settlement, accepted, claimed, created
 
 SECOND = timedelta(seconds=1)
-LATER = NOW + timedelta(minutes=5)
+LATER_BY = timedelta(minutes=5)
+LATER = NOW + LATER_BY
 
 
 async def standing_of(store: Store, message_id: UUID) -> Standing:
@@ -145,7 +146,7 @@ async def test_a_form_of_a_dead_worker_is_tried_once_more(store: Store, integrat
     message = await accepted(store, integration_id)
     await abandoned(store, message.id)
 
-    again = await store.transaction(sweeping.recover, now=NOW, limit=10)
+    again = (await store.transaction(sweeping.recover, now=NOW, limit=10)).again
     assert again == [Due(message.id, Kind.FORM, integration_id, alone=True)]
     standing = await standing_of(store, message.id)
     assert (standing.status, standing.possible_duplicate) == (Status.QUEUED, True)
@@ -158,7 +159,8 @@ async def test_other_kinds_of_a_dead_worker_wait_for_a_person(store: Store, inte
     message = await accepted(store, integration_id, kind=kind)
     await abandoned(store, message.id)
 
-    assert await store.transaction(sweeping.recover, now=NOW, limit=10) == []
+    recovered = await store.transaction(sweeping.recover, now=NOW, limit=10)
+    assert (recovered.again, recovered.ended) == ([], {(Status.UNCERTAIN, kind, integration_id): 1})
     standing = await standing_of(store, message.id)
     assert (standing.status, standing.reason) == (Status.UNCERTAIN, "session_lost")
     assert (standing.possible_duplicate, standing.ended_at) == (True, NOW)
@@ -169,10 +171,11 @@ async def test_a_message_that_kills_three_workers_is_a_dead_letter(store: Store,
     message = await accepted(store, integration_id)
     for _ in range(2):
         await abandoned(store, message.id)
-        assert await store.transaction(sweeping.recover, now=NOW, limit=10)
+        assert (await store.transaction(sweeping.recover, now=NOW, limit=10)).again
     await abandoned(store, message.id)
 
-    assert await store.transaction(sweeping.recover, now=NOW, limit=10) == []
+    recovered = await store.transaction(sweeping.recover, now=NOW, limit=10)
+    assert (recovered.again, recovered.ended) == ([], {(Status.FAILED, Kind.FORM, integration_id): 1})
     standing = await standing_of(store, message.id)
     assert (standing.status, standing.reason, standing.possible_duplicate) == (Status.FAILED, "crashed", True)
 
@@ -194,7 +197,7 @@ async def test_the_living_keep_their_claims(store: Store, integration_id: UUID) 
     message = await accepted(store, integration_id)
     await claimed(store, message, await a_session(store))
 
-    assert await store.transaction(sweeping.recover, now=NOW, limit=10) == []
+    assert (await store.transaction(sweeping.recover, now=NOW, limit=10)).again == []
     assert (await standing_of(store, message.id)).status is Status.SENDING
 
 
@@ -204,7 +207,7 @@ async def test_a_fresh_start_owns_every_old_claim(store: Store, integration_id: 
     await claimed(store, message, await a_session(store))
     await store.transaction(sessions.declare_all_dead, at=NOW)
 
-    [due] = await store.transaction(sweeping.recover, now=NOW, limit=10)
+    [due] = (await store.transaction(sweeping.recover, now=NOW, limit=10)).again
     assert due.id == message.id
 
 
@@ -221,7 +224,9 @@ async def test_what_waits_too_long_expires(store: Store, integration_id: UUID) -
     sending = await claimed(store, await accepted(store, integration_id))
     young = await accepted(store, integration_id, expires_at=NOW + timedelta(days=9))
 
-    assert await store.transaction(sweeping.expire, now=NOW + timedelta(days=6), limit=10) == 3
+    assert await store.transaction(sweeping.expire, now=NOW + timedelta(days=6), limit=10) == {
+        (Status.EXPIRED, Kind.FORM, integration_id): 3
+    }
     found = await store.read(messages.statuses, [*waiting, sending.id, young.id])
     assert found == dict.fromkeys(waiting, Status.EXPIRED) | {sending.id: Status.SENDING, young.id: Status.QUEUED}
     assert (await standing_of(store, waiting[1])).reason == "expired"
@@ -234,7 +239,9 @@ async def test_a_flood_expires_in_one_go(store: Store, integration_id: UUID) -> 
     await store.statement(messages.accept, flood)
     tried = await deferred(store, integration_id, SECOND)
 
-    assert await store.transaction(sweeping.expire, now=NOW + timedelta(days=6), limit=5000) == 1501
+    assert await store.transaction(sweeping.expire, now=NOW + timedelta(days=6), limit=5000) == {
+        (Status.EXPIRED, Kind.FORM, integration_id): 1501
+    }
     statuses = await store.read(messages.statuses, [message.id for message in flood])
     assert set(statuses.values()) == {Status.EXPIRED}
     assert [(await standing_of(store, one)).attempts for one in (tried, flood[0].id)] == [1, 0]
@@ -253,3 +260,22 @@ async def test_unfinished_messages_are_counted(store: Store, integration_id: UUI
     assert counts == {(integration_id, Status.QUEUED): 1, (integration_id, Status.HELD): 2}
     statuses = await store.read(messages.statuses, [last, sent.id])
     assert {one for one, status in statuses.items() if status not in ENDED} == {last}
+
+
+async def test_what_waits_is_told_with_the_oldest(store: Store, integration_id: UUID) -> None:
+    """By integration and kind: how many in which status, and since when the oldest; what is being sent does not wait."""
+    other = await created(store, name="other")
+    first = await accepted(store, integration_id, accepted_at=NOW - LATER_BY)
+    await held(store, integration_id)
+    await held(store, integration_id)
+    await deferred(store, integration_id, SECOND)
+    await claimed(store, await accepted(store, integration_id, kind=Kind.ACD))
+    young = await accepted(store, other, kind=Kind.ACD, accepted_at=LATER)
+
+    found = {(one.integration_id, one.kind): one for one in await store.read(sweeping.waiting)}
+    assert found == {
+        (integration_id, Kind.FORM): Waiting(
+            integration_id, Kind.FORM, {Status.QUEUED: 1, Status.DEFERRED: 1, Status.HELD: 2}, first.accepted_at
+        ),
+        (other, Kind.ACD): Waiting(other, Kind.ACD, {Status.QUEUED: 1}, young.accepted_at),
+    }

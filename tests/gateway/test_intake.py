@@ -13,6 +13,7 @@ from mailroom.store import messages
 from mailroom.store.messages import NewMessage
 from mailroom.store.opening import open_store
 from mailroom.store.port import Store
+from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
 from tests.builders import a_message, accepted, claimed, created, migrated
 from tests.services import Postgres
@@ -35,7 +36,7 @@ def attachments(tmp_path: Path) -> AttachmentStore:
 @pytest.fixture
 def intake(store: Store, attachments: AttachmentStore) -> Intake:
     """An intake on them."""
-    return Intake(store, TicketWriter(MemoryQueue(), store), attachments)
+    return Intake(store, TicketWriter(MemoryQueue(), store), attachments, Tally(store))
 
 
 def owe(intake: Intake, *owed: NewMessage) -> None:

@@ -20,6 +20,7 @@ from mailroom.queue.ticket import Address, Ticket
 from mailroom.store import allowances, messages, schema, sessions
 from mailroom.store.port import Store
 from mailroom.store.sqlite import SqliteStore
+from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
@@ -82,7 +83,7 @@ def queue() -> AwayQueue:
 @pytest.fixture
 def sweep(store: SqliteStore, queue: AwayQueue, clock: Clock) -> Sweep:
     """A sweep on them."""
-    return Sweep(store, queue, IntegrationWatch(store, Vault(["key"])), TicketWriter(queue, store), clock)
+    return Sweep(store, queue, IntegrationWatch(store, Vault(["key"])), TicketWriter(queue, store), Tally(store), clock)
 
 
 async def opened(store: SqliteStore) -> UUID:
@@ -146,7 +147,7 @@ async def test_more_than_one_pass_of_lost_tickets_are_written_anew(store: Sqlite
         await store.statement(messages.accept, rows[start : start + 1000])
     queue = MemoryQueue()
     tickets = TicketWriter(queue, store)
-    sweep = Sweep(store, queue, IntegrationWatch(store, Vault(["key"])), tickets, clock)
+    sweep = Sweep(store, queue, IntegrationWatch(store, Vault(["key"])), tickets, Tally(store), clock)
     taken: list[UUID] = []
     await queue.subscribe(
         Address(Lane.FORM, integration_id), 10_000, lambda delivery: taken.extend(delivery.ticket.ids)
@@ -164,7 +165,7 @@ async def test_a_broker_that_hangs_does_not_keep_the_dead_alive(store: SqliteSto
     started = time.monotonic()
     # Three seconds to each: half a minute is over sooner, and a look every second is still less than five ago.
     sweep = Sweep(
-        store, queue, IntegrationWatch(store, Vault(["key"])), TicketWriter(queue, store),
+        store, queue, IntegrationWatch(store, Vault(["key"])), TicketWriter(queue, store), Tally(store),
         lambda: 3 * (time.monotonic() - started),
     )  # fmt: skip
     await accepted(store, await created(store), expires_at=TOMORROW)
@@ -218,7 +219,7 @@ async def test_one_integrations_trouble_is_no_others(store: SqliteStore, clock: 
     choosy, queue = Choosy(store), MemoryQueue()
     watch = IntegrationWatch(choosy, Vault(["key"]))
     await watch.refresh()
-    sweep = Sweep(choosy, queue, watch, TicketWriter(queue, choosy), clock)
+    sweep = Sweep(choosy, queue, watch, TicketWriter(queue, choosy), Tally(choosy), clock)
     # Whichever comes first.
     for choosy.bad in ids:
         await sweep.due()

@@ -22,6 +22,7 @@ from mailroom.settings import Settings
 from mailroom.store import clients
 from mailroom.store.clients import NewClient
 from mailroom.store.port import Store
+from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
 from mailroom.watch import IntegrationWatch
 from tests.journeys.office import VAULT, Office
@@ -93,6 +94,7 @@ def platform_of(store: Store, settings: Settings | None = None, *, patience: flo
         admission=Admission(settings.limits), rates=ClientRates(), proxies=Proxies(()), patience=patience,
         watch=IntegrationWatch(store, VAULT), attachments=AttachmentStore(settings.data_dir / "attachments"),
         tickets=TicketWriter(queue, store), links=Links(VAULT.derived("links")), overlooked=Overlooked(),
+        tally=Tally(store),
     )  # fmt: skip
 
 

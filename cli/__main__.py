@@ -82,6 +82,17 @@ PROCESSES = (
         """,
     ),
 )
+LOOKS = (
+    (
+        "figures",
+        "cli.figures:show_figures",
+        """Show what happened in the last hour and day, how long it took, and what waits.
+
+        The processes count by themselves and tell the database every two seconds; a process that is killed takes its
+        last counts with it.
+        """,
+    ),
+)
 INTEGRATIONS = (
     (
         "list",
@@ -210,7 +221,7 @@ MESSAGES = (
     ),
 )
 
-for number, (name, where, text) in enumerate(PROCESSES):
+for number, (name, where, text) in enumerate((*PROCESSES, *LOOKS)):
     app.command(where, name=name, help=_flowing(text), sort_key=number)
 for number, (group, text, commands) in enumerate(
     (
@@ -220,7 +231,7 @@ for number, (group, text, commands) in enumerate(
         ("clients", "Say which programs may call the platform API, and as what.", CLIENTS),
         ("users", "Say which people there are, and what they may do.", USERS),
     ),
-    start=len(PROCESSES),
+    start=len(PROCESSES) + len(LOOKS),
 ):
     nouns = App(name=group, help=text, sort_key=number, help_format="plaintext")
     app.command(nouns)

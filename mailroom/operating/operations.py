@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mailroom.operating import integrations, messages, people
+from mailroom.operating import figures, integrations, messages, people
 from mailroom.operating.integrations import NoAnswerYet, NoKey, NoWorker
 from mailroom.operating.messages import UnknownMessage, UnknownStatus
 from mailroom.operating.operator import Operator
@@ -38,6 +38,7 @@ OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
         "messages.list": messages.list_messages,
         "messages.show": messages.show_message,
         "messages.redrive": messages.redrive_message,
+        "figures.show": figures.show_figures,
         **people.OPERATIONS,
     }
 )
@@ -49,6 +50,7 @@ LOOKS = people.LOOKS | {
     "integrations.preview",
     "messages.list",
     "messages.show",
+    "figures.show",
 }
 
 #: Those that store passwords: whoever does them must know the key.

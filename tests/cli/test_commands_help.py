@@ -7,7 +7,19 @@ import pytest
 
 from tests.processes import run_mailroom
 
-COMMANDS = {"up", "gateway", "worker", "migrate", "mailbox", "integrations", "messages", "keys", "clients", "users"}
+COMMANDS = {
+    "up",
+    "gateway",
+    "worker",
+    "migrate",
+    "mailbox",
+    "figures",
+    "integrations",
+    "messages",
+    "keys",
+    "clients",
+    "users",
+}
 OPERATORS = [
     "integrations list", "integrations show", "integrations test", "integrations reset", "integrations disable",
     "integrations create", "integrations set", "integrations delete",

@@ -13,10 +13,9 @@ from uuid import UUID
 from aiohttp import hdrs, web
 
 from gateway.admin.layout import Layout
-from gateway.admin.pulse import Taken
+from gateway.admin.pulse import Pulse
 from gateway.admission import Proxies
 from mailroom.attachments import AttachmentStore
-from mailroom.message import Status
 from mailroom.operating.operator import Operator
 from mailroom.queue.port import Queue
 from mailroom.roles import Permission, may
@@ -50,8 +49,7 @@ class Console:
     attachments: AttachmentStore
     proxies: Proxies
     layout: Layout
-    #: Unfinished messages by integration and status.
-    counts: Taken[Mapping[tuple[UUID, Status], int]]
+    pulse: Pulse
     streams: Streams = field(default_factory=Streams)
 
     def address_of(self, request: web.Request) -> str:

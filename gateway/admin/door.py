@@ -30,7 +30,8 @@ PLAIN_COOKIE = "mailroom"
 
 #: What our own pages may do: load from us, post to us, be framed by nobody. Nothing inline runs.
 OUR_PAGE = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; frame-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
+    "frame-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 #: What strangers wrote and a frame of ours shows: it may do nothing at all.

@@ -46,7 +46,7 @@ async def _list(visit: Visit) -> str:
 async def glance(visit: Visit) -> list[dict[str, Any]]:
     """Each integration that exists with what waits for it, those that need a person first."""
     rows = await visit.console.store.read(integrations.all_rows)
-    counts = await visit.console.counts.now()
+    counts = await visit.console.pulse.counts.now()
     shown = [
         {
             "row": row,
@@ -86,7 +86,7 @@ async def _state(visit: Visit) -> str:
     row = await wanted(visit)
     store, now = visit.console.store, datetime.now(UTC)
     test = await store.read(connection_tests.newest_test, row.id)
-    counts = await visit.console.counts.now()
+    counts = await visit.console.pulse.counts.now()
     used = await store.read(allowances.used_today, row.id, now=now)
     nobody = test is not None and test.taken_at is None and (now - test.requested_at).total_seconds() > NOBODY_SECONDS
     return visit.text(
@@ -180,7 +180,7 @@ async def delete(visit: Visit) -> web.Response:
 
 async def _sure(visit: Visit, what: str, wrong: str = "") -> web.Response:
     row = await wanted(visit)
-    counts = await visit.console.counts.now()
+    counts = await visit.console.pulse.counts.now()
     waiting = sum(number for (integration_id, _), number in counts.items() if integration_id == row.id)
     return visit.page(f"{what}.html", status=400 if wrong else 200, row=row, waiting=waiting, wrong=wrong)
 

@@ -1,6 +1,7 @@
 """How pages look: the one door to their templates, and how numbers, moments and sizes are written."""
 
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Layout:
             lstrip_blocks=True,
         )
         self._templates.filters |= {
-            "moment": moment, "ago": ago, "clock": clock, "number": number, "span": span, "size": size,
+            "moment": moment, "ago": ago, "clock": clock, "number": number, "span": span, "size": size, "within": within,
         }  # fmt: skip
         self._templates.globals |= {"P": Permission, "navigation": NAVIGATION, "has_mailbox": mailbox, "static": static}
 
@@ -72,8 +73,15 @@ def ago(at: datetime | None, now: datetime) -> Markup:
         return NOTHING
     utc = at.astimezone(UTC)
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
-        utc.isoformat(timespec="milliseconds"), utc.strftime("%Y-%m-%d %H:%M:%S"), span(now - at)
+        utc.isoformat(timespec="milliseconds"), utc.strftime("%Y-%m-%d %H:%M:%S"), _roughly((now - at).total_seconds())
     )
+
+
+def _roughly(seconds: float) -> str:
+    """To the minute once it is one: a page that is watched shall not change every second for nothing."""
+    if seconds < _MINUTE:
+        return f"{max(0, int(seconds))} s"
+    return span(float(seconds // _MINUTE * _MINUTE))
 
 
 def span(length: timedelta | float) -> str:
@@ -93,6 +101,13 @@ def span(length: timedelta | float) -> str:
 def _in_two(whole: int, larger: int, unit: str, smaller: int, below: str) -> str:
     rest = whole % larger // smaller
     return f"{whole // larger} {unit}" + (f" {rest} {below}" if rest else "")
+
+
+def within(seconds: float | None) -> str:
+    """How long something took at most, as a bucket tells it: 0.2 s, 5 min, more than 1 h."""
+    if seconds is None:
+        return NOTHING
+    return "more than 1 h" if seconds == inf else f"{seconds:g} s" if seconds < _MINUTE else span(seconds)
 
 
 def number(value: float | None) -> str:

@@ -1,8 +1,6 @@
 """The pages of one message: where it stands and why, what it says, how it goes over the wire, what a person can do."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -13,7 +11,7 @@ from gateway.admin.timeline import timeline
 from mailroom.attachments import AttachmentMissing
 from mailroom.downloads import attachment_named
 from mailroom.integration import Integration
-from mailroom.message import DEAD_LETTERS, Content, Status
+from mailroom.message import DEAD_LETTERS, Content
 from mailroom.mime import UnsafeMessage, compose_off_loop
 from mailroom.operating import messages as operating
 from mailroom.store import audit, integrations, messages

@@ -5,16 +5,15 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.admin import integrations, overview, people
+from gateway.admin import integrations, messages, overview, people
 from gateway.admin.console import Console
 from gateway.admin.door import Page, add_page, last_resort, told_to_browsers
 from gateway.admin.layout import Layout
-from gateway.admin.pulse import Taken
+from gateway.admin.pulse import Pulse
 from gateway.admin.signing_in import SignIn, sign_out
 from gateway.admin.statics import Statics
 from gateway.admission import Proxies
 from mailroom.roles import Permission
-from mailroom.store import sweeping
 from mailroom.store.port import Store
 
 _STATIC = Path(__file__).parent / "static"
@@ -22,6 +21,9 @@ _STATIC = Path(__file__).parent / "static"
 _LOOK, _OPERATE, _EDIT = Permission.PAGES_VIEW, Permission.INTEGRATION_OPERATE, Permission.INTEGRATION_EDIT
 _ADD, _DELETE, _PEOPLE = Permission.INTEGRATION_ADD, Permission.INTEGRATION_DELETE, Permission.PEOPLE_MANAGE
 
+_READ, _REDRIVE = Permission.MESSAGES_VIEW, Permission.MESSAGES_REDRIVE
+
+_MESSAGE = "/messages/{id}"
 _ONE = "/integrations/{id}"
 _PERSON = "/people/{id}"
 
@@ -44,6 +46,12 @@ PAGES = (
     Page("POST", f"{_ONE}/edit", _EDIT, integrations.change),
     Page("GET", f"{_ONE}/delete", _DELETE, integrations.ask_delete),
     Page("POST", f"{_ONE}/delete", _DELETE, integrations.delete),
+    Page("GET", _MESSAGE, _READ, messages.show),
+    Page("GET", f"{_MESSAGE}/live", _READ, messages.watch),
+    Page("GET", f"{_MESSAGE}/html", _READ, messages.html),
+    Page("GET", f"{_MESSAGE}/files/{{number}}", _READ, messages.file),
+    Page("GET", f"{_MESSAGE}/wire", _READ, messages.wire),
+    Page("POST", f"{_MESSAGE}/redrive", _REDRIVE, messages.redrive),
     Page("GET", "/account", None, people.show_account),
     Page("POST", "/account/password", None, people.change_password),
     Page("POST", "/account/sign-out", None, people.sign_out_elsewhere),
@@ -65,7 +73,7 @@ def open_console(app: web.Application, *, store: Store, proxies: Proxies, mailbo
     statics = Statics(_STATIC)
     console = Console(
         store=store, proxies=proxies, layout=Layout(statics.root, mailbox=mailbox),
-        counts=Taken(lambda: store.read(sweeping.counts)), **parts,
+        pulse=Pulse(store), **parts,
     )  # fmt: skip
     _add_pages(app, console, statics)
     return console

@@ -2,9 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Generic, TypeVar
+from uuid import UUID
+
+from mailroom.latency import SECONDS_OF
+from mailroom.message import Status
+from mailroom.store import dead_letters, sessions, sweeping, tallies
+from mailroom.store.dead_letters import Group
+from mailroom.store.port import Store
+from mailroom.store.sweeping import Waiting
+from mailroom.store.tallies import By, Point
+from mailroom.tally import What
 
 Figure = TypeVar("Figure")
 
@@ -12,6 +24,34 @@ Figure = TypeVar("Figure")
 #: a backlog of millions a count takes long, and looking at a page must not be what the database is busy with.
 YOUNG_SECONDS = 0.8
 TIMES_ITS_COST = 10
+
+#: Groups of dead letters that a page shows.
+MOST_GROUPS = 200
+
+
+class Span(StrEnum):
+    """Over which time a chart goes."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+
+
+#: How long each is, and the step of its charts.
+SPANS: Mapping[Span, tuple[timedelta, timedelta]] = {
+    Span.HOUR: (timedelta(hours=1), timedelta(minutes=1)),
+    Span.DAY: (timedelta(days=1), timedelta(minutes=15)),
+    Span.WEEK: (timedelta(days=7), timedelta(hours=2)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Charted:
+    """What happened over a span, by step: the beginnings of the steps, counts by kind, and how long messages took."""
+
+    moments: tuple[datetime, ...]
+    by_kind: tuple[Point, ...]
+    took: tuple[Point, ...]
 
 
 @dataclass(slots=True)
@@ -32,3 +72,37 @@ class Taken(Generic[Figure]):
                 ended = time.monotonic()
                 self._good_until = ended + max(YOUNG_SECONDS, TIMES_ITS_COST * (ended - began))
             return self._value
+
+
+class Pulse:
+    """The figures of one deployment."""
+
+    def __init__(self, store: Store) -> None:
+        async def charted(span: Span) -> Charted:
+            return await _charted(store, span)
+
+        #: Unfinished messages by integration and status.
+        self.counts: Taken[Mapping[tuple[UUID, Status], int]] = Taken(lambda: store.read(sweeping.counts))
+        self.waiting: Taken[Sequence[Waiting]] = Taken(lambda: store.read(sweeping.waiting))
+        self.groups: Taken[Sequence[Group]] = Taken(lambda: store.read(dead_letters.groups, limit=MOST_GROUPS))
+        self.workers: Taken[int] = Taken(lambda: _workers(store))
+        self.charts: Mapping[Span, Taken[Charted]] = {span: _of(charted, span) for span in Span}
+
+
+def _of(charted: Callable[[Span], Awaitable[Charted]], span: Span) -> Taken[Charted]:
+    return Taken(lambda: charted(span))
+
+
+async def _workers(store: Store) -> int:
+    return len(await store.read(sessions.beats))
+
+
+async def _charted(store: Store, span: Span) -> Charted:
+    length, step = SPANS[span]
+    now = datetime.now(UTC)
+    end = datetime.fromtimestamp((now.timestamp() // step.total_seconds() + 1) * step.total_seconds(), UTC)
+    start = end - length
+    by_kind = await store.read(tallies.series, start, end, step, what=list(What), by=By.KIND)
+    took = await store.read(tallies.series, start, end, step, what=list(SECONDS_OF))
+    moments = tuple(start + i * step for i in range(length // step))
+    return Charted(moments, tuple(by_kind), tuple(took))

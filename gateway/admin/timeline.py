@@ -37,7 +37,11 @@ def timeline(
     `actions` and `moves` are audit rows about the message and about its integration.
     """
     events = [
-        Event(at=standing.accepted_at, what="Accepted", details=(f"through the service {standing.service}",) if standing.service else ()),
+        Event(
+            at=standing.accepted_at,
+            what="Accepted",
+            details=(f"through the service {standing.service}",) if standing.service else (),
+        ),
         *(_attempted(one) for one in attempts),
         *(_acted(one) for one in actions),
         *_moved(moves, standing),
@@ -74,12 +78,11 @@ def _acted(row: Any) -> Event:
 def _moved(rows: Iterable[Any], standing: Standing) -> Iterator[Event]:
     """Only what happened while the message was on its way is about it."""
     for row in rows:
-        if standing.accepted_at <= row.at and (standing.ended_at is None or row.at <= standing.ended_at):
-            if row.before != row.after and row.after:
-                yield Event(
-                    at=row.at, what=f"Its integration: {row.before or 'new'} to {row.after}",
-                    details=tuple(filter(None, (f"{row.action} by {row.who}", row.why))),
-                )  # fmt: skip
+        meanwhile = standing.accepted_at <= row.at and (standing.ended_at is None or row.at <= standing.ended_at)
+        if meanwhile and row.after and row.before != row.after:
+            details = (f"{row.action} by {row.who}", row.why or "")
+            what = f"Its integration: {row.before or 'new'} to {row.after}"
+            yield Event(at=row.at, what=what, details=tuple(filter(None, details)))
 
 
 def _ended(standing: Standing, attempts: Sequence[Attempt]) -> Iterator[Event]:
@@ -95,7 +98,5 @@ def _ended(standing: Standing, attempts: Sequence[Attempt]) -> Iterator[Event]:
             )  # fmt: skip
         return
     if standing.status in DEAD_LETTERS:
-        details = (f"because: {standing.reason}" if standing.reason else "",)
-        yield Event(
-            at=standing.ended_at, what=f"A dead letter: {standing.status}", tone="bad", details=tuple(filter(None, details))
-        )
+        why = (f"because: {standing.reason}",) if standing.reason else ()
+        yield Event(at=standing.ended_at, what=f"A dead letter: {standing.status}", tone="bad", details=why)

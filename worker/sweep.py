@@ -12,7 +12,7 @@ from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.queue.port import Queue, QueueUnavailable
 from mailroom.queue.ticket import Address
-from mailroom.store import allowances, sessions, states, sweeping, tallies
+from mailroom.store import allowances, redrives, sessions, states, sweeping, tallies
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
 from mailroom.store.sessions import Position
 from mailroom.store.sweeping import Due, Ended
@@ -87,6 +87,7 @@ class Sweep:
         lost_at, forget_at = self.clock() + LOST_SECONDS, self.clock()
         while True:
             await self._guarded(self.due)
+            await self._guarded(self.redrive)
             if self.clock() >= lost_at:
                 await self._guarded(self.lost)
                 lost_at = self.clock() + LOST_SECONDS
@@ -141,6 +142,14 @@ class Sweep:
             log.exception("held messages not released, by our own fault", integration_id=str(integration_id))
         else:
             await self._ticket(released)
+
+    async def redrive(self) -> None:
+        """Queue the next of the dead letters that a person has whole groups re-driven of."""
+        sending = [one.id for one in self.watch.all.values() if may_send(one)]
+        queued = await self.store.transaction(redrives.queue_some, sending, now=datetime.now(UTC))
+        if queued:
+            log.info("dead letters re-driven", count=len(queued))
+        await self._ticket(queued)
 
     async def bury_dead(self) -> None:
         """Declare sessions dead whose beat has stood still for long, and take their claims back."""

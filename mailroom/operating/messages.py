@@ -6,10 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from mailroom.kinds import KINDS
-from mailroom.message import DEAD_LETTERS, Status
+from mailroom.message import DEAD_LETTERS, Kind, Status
 from mailroom.operating.operator import Operator
 from mailroom.queue.ticket import Address
-from mailroom.store import integrations, messages
+from mailroom.store import integrations, messages, redrives
 from mailroom.store.messages import NotADeadLetter, Standing
 from mailroom.tickets import TicketWriter
 
@@ -48,20 +48,23 @@ async def show_message(operator: Operator, message_id: str) -> dict[str, Any]:
     return _message(standing, await _names(operator)) | {"attempts": attempts}
 
 
-async def redrive_message(operator: Operator, message_id: str) -> dict[str, Any]:
+async def redrive_message(operator: Operator, message_id: str, why: str | None = None) -> dict[str, Any]:
     """Give a dead letter fresh attempts and the time its kind is entitled to."""
     standing = await _known(operator, message_id)
-    rules, now = KINDS[standing.kind], datetime.now(UTC)
     try:
-        integration_id, _ = await operator.store.transaction(
-            messages.redrive, standing.id, at=now, expires_at=now + rules.expires_after
+        revived = await operator.store.transaction(
+            redrives.redrive_one, standing.id, who=operator.who, now=datetime.now(UTC), why=why
         )
     except NotADeadLetter as error:
         raise NotADeadLetter(f"{standing.id} cannot be re-driven: {_why_not(standing)}") from error
-    tickets = TicketWriter(operator.queue, operator.store)
-    await tickets.write_alone(Address(rules.lane, integration_id), standing.id)
-    await tickets.aclose()
+    await _ticket(operator, revived.kind, revived.integration_id, revived.id)
     return await show_message(operator, message_id)
+
+
+async def _ticket(operator: Operator, kind: Kind, integration_id: UUID, message_id: UUID) -> None:
+    tickets = TicketWriter(operator.queue, operator.store)
+    await tickets.write_alone(Address(KINDS[kind].lane, integration_id), message_id)
+    await tickets.aclose()
 
 
 def _message(standing: Standing, names: Mapping[UUID | None, str]) -> dict[str, Any]:

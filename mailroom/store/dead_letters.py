@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mailroom.fingerprint import Cause
-from mailroom.message import Kind, Status
+from mailroom.message import DEAD_LETTERS, Kind, Status
 from mailroom.store.audit import Entry, note
 from mailroom.store.schema import dead_letters, integrations, live, messages
 
@@ -107,6 +107,20 @@ def of_group(integration_id: UUID, fingerprint: str) -> sa.ColumnElement[bool]:
     return sa.and_(
         dead_letters.c.integration_id == integration_id, dead_letters.c.fingerprint == fingerprint, OPEN
     )  # fmt: skip
+
+
+def redrivable(integration_id: UUID, fingerprint: str, up_to: datetime) -> sa.Select[tuple[UUID]]:
+    """Those of a group that ended by then and can be re-driven: a client that was told of a failure may have sent again."""
+    return (
+        sa.select(dead_letters.c.message_id)
+        .join(messages, messages.c.id == dead_letters.c.message_id)
+        .where(
+            of_group(integration_id, fingerprint),
+            dead_letters.c.ended_at <= up_to,
+            messages.c.answered == 0,
+            messages.c.status.in_(DEAD_LETTERS),
+        )
+    )
 
 
 def groups(

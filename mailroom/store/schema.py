@@ -185,6 +185,8 @@ redrives = sa.Table(
     #: How many there were when it was asked for, and how many were queued since.
     sa.Column("total", sa.Integer, nullable=False),
     sa.Column("done", sa.Integer, nullable=False, server_default="0"),
+    #: Up to when its rate is spent.
+    sa.Column("spent_until", Instant, nullable=False),
     sa.Column("ended_at", Instant),
     sa.Column("stopped_by", sa.Text),
     sa.Index(

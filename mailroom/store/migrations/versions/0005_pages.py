@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.Column("why", sa.Text(), nullable=True),
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("done", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("spent_until", Instant(), nullable=False),
         sa.Column("ended_at", Instant(), nullable=True),
         sa.Column("stopped_by", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),

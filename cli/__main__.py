@@ -93,6 +93,27 @@ LOOKS = (
         """,
     ),
 )
+FORMS = (
+    ("list", "cli.forms:list_forms", "List the form services with their mailboxes, integrations and states."),
+    (
+        "show",
+        "cli.forms:show_form",
+        """Show every option of one service: its value, and which table of which file it comes from.
+
+        The settings are those of the running `mailroom up`, else those that this command finds itself. Of API keys only
+        the number is told.
+        """,
+    ),
+    (
+        "html",
+        "cli.forms:form_to_paste",
+        """Print the HTML of a form for one service, to paste into a page.
+
+        The form works without a script: a browser then shows our answer, which is JSON. --script prints a script of a
+        few lines that shows it in the form; put it into a file of its own, and the page's origin into allowed_origins.
+        """,
+    ),
+)
 INTEGRATIONS = (
     (
         "list",
@@ -227,6 +248,7 @@ for number, (group, text, commands) in enumerate(
     (
         ("integrations", "See, create, change, test, reset and disable the SMTP accounts of mail.", INTEGRATIONS),
         ("messages", "See where messages stand, and re-drive dead letters.", MESSAGES),
+        ("forms", "See the form services, and where their options come from.", FORMS),
         ("keys", "Look after the keys that stored passwords are encrypted with.", KEYS),
         ("clients", "Say which programs may call the platform API, and as what.", CLIENTS),
         ("users", "Say which people there are, and what they may do.", USERS),

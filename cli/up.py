@@ -33,7 +33,7 @@ from mailroom.process import listening, stop_signal, unless_stopped
 from mailroom.provisioning import attachment_store, prepare
 from mailroom.queue.memory import MemoryQueue
 from mailroom.roles import Role
-from mailroom.settings import BadSettings, EmailOptions, IntegrationSettings, Settings
+from mailroom.settings import BY_EXAMPLE, BadSettings, EmailOptions, IntegrationSettings, Settings
 from mailroom.settings_file import from_environment
 from mailroom.store import users
 from mailroom.store.development import move_integration
@@ -137,7 +137,12 @@ class Mailbox:
 def with_examples(settings: Settings, mailbox_port: int) -> Settings:
     """The settings, with examples for what nobody configured: services, and an integration that is the mailbox."""
     if not settings.services and not settings.any_service:
-        settings = replace(settings, services=_example_services(settings.email))
+        mailboxes = {} if settings.email.mailbox else {name: {"mailbox": BY_EXAMPLE} for name in EXAMPLE_MAILBOXES}
+        settings = replace(
+            settings,
+            services=_example_services(settings.email),
+            origins=MappingProxyType({**settings.origins, **mailboxes}),
+        )
     if not settings.integrations:
         settings = replace(settings, integrations=MappingProxyType({settings.email.integration: example(mailbox_port)}))
     return settings

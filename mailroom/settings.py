@@ -50,6 +50,20 @@ class EmailOptions:
     rate_limit: Rate | None = DEFAULT_RATE_LIMIT
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the value of an option comes from: a table as it is written in a file, or what there is without one."""
+
+    where: str
+    file: str | None = None
+
+
+BY_DEFAULT = Origin("default")
+
+#: What the services of a start without configuration have.
+BY_EXAMPLE = Origin("an example of mailroom up")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntegrationSettings:
     """`[integrations.<name>]`: created at start when absent; from then on its row in the database counts."""
@@ -137,12 +151,19 @@ class Settings:
     retry: RetrySettings = field(default_factory=RetrySettings)
     thresholds: ThresholdSettings = field(default_factory=ThresholdSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    #: Where the options that were given come from, by service ("" is [email] itself) and field of EmailOptions.
+    origins: Mapping[str, Mapping[str, Origin]] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
     def options_of(self, service: str) -> EmailOptions | None:
         """The effective options of a service; None when there is no such service."""
         if service in self.services:
             return self.services[service]
         return self.email if self.any_service else None
+
+    def origin_of(self, service: str, option: str) -> Origin:
+        """Where the effective value of a service's option comes from; `option` is a field of EmailOptions."""
+        own = self.origins.get(service, {}) if service in self.services else {}
+        return own.get(option) or self.origins.get("", {}).get(option) or BY_DEFAULT
 
 
 def require_deployment(settings: Settings) -> None:

@@ -23,6 +23,7 @@ from mailroom.settings import (
     EmailOptions,
     IntegrationSettings,
     LimitSettings,
+    Origin,
     RetrySettings,
     Settings,
     SmtpSettings,
@@ -366,7 +367,7 @@ def load_settings(environ: Mapping[str, str], *, embedded: bool = False) -> Sett
     top = file.read({name: value for name, value in document.items() if name not in TABLES}, TOP_LEVEL, also=TABLES)
     top |= variables.read(_variables(environ, problems), TOP_LEVEL)
     _follow_the_data_dir(top)
-    email, any_service, services = _email(file, document)
+    email, any_service, services, origins = _email(file, document, path)
     settings = replace(
         Settings(),
         **top,
@@ -379,6 +380,7 @@ def load_settings(environ: Mapping[str, str], *, embedded: bool = False) -> Sett
         retry=replace(RetrySettings(), **file.table(document, "retry", RETRY)),
         thresholds=replace(ThresholdSettings(), **file.table(document, "thresholds", THRESHOLDS)),
         limits=replace(LimitSettings(), **file.table(document, "limits", LIMITS)),
+        origins=origins,
     )
     problems += _contradictions(settings)
     if embedded:
@@ -440,20 +442,25 @@ def _follow_the_data_dir(top: dict[str, Any]) -> None:
         top.setdefault("database_url", f"sqlite:///{top['data_dir']}/mailroom.db")
 
 
-def _email(file: "_Source", document: Mapping[str, Any]) -> tuple[EmailOptions, bool, Mapping[str, EmailOptions]]:
-    """The options of `[email]`, its `any_service`, and each named service's options laid over them."""
+def _email(
+    file: "_Source", document: Mapping[str, Any], path: str
+) -> tuple[EmailOptions, bool, Mapping[str, EmailOptions], Mapping[str, Mapping[str, Origin]]]:
+    """The options of `[email]`, its `any_service`, each named service's options laid over them, and their origins."""
     table = file.sub_table(document, "email")
     keys = {**EMAIL, **ANY_SERVICE}
     named = {name: value for name, value in table.items() if isinstance(value, dict) and name not in keys}
     own = file.read({name: value for name, value in table.items() if name not in named}, keys, section="email")
     any_service = bool(own.pop("any_service", False))
     email = replace(EmailOptions(), **own)
-    services = {
-        name: replace(email, **file.read(value, EMAIL, section=f"email.{name}"))
+    given = {
+        name: file.read(value, EMAIL, section=f"email.{name}")
         for name, value in named.items()
         if file.good_name(name, "email")
     }
-    return email, any_service, MappingProxyType(services)
+    services = {name: replace(email, **fields) for name, fields in given.items()}
+    origins = {name: dict.fromkeys(fields, Origin(f"[email.{name}]", path)) for name, fields in given.items()}
+    origins[""] = dict.fromkeys(own, Origin("[email]", path))
+    return email, any_service, MappingProxyType(services), MappingProxyType(origins)
 
 
 def _integrations(file: "_Source", document: Mapping[str, Any]) -> Mapping[str, IntegrationSettings]:

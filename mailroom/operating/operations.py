@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from mailroom.operating import figures, integrations, messages, people
+from mailroom.operating import figures, forms, integrations, messages, people
+from mailroom.operating.forms import UnknownService
 from mailroom.operating.integrations import NoAnswerYet, NoKey, NoWorker
 from mailroom.operating.messages import UnknownMessage, UnknownStatus
 from mailroom.operating.operator import Operator
@@ -19,7 +20,7 @@ from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 REFUSALS = (
     UnknownIntegration, NameTaken, NotConfigured, UnknownCredential, WrongVersion, BadSettings, NoKey,
     UnknownMessage, UnknownStatus, NotADeadLetter, NoWorker, NoAnswerYet, StoreUnavailable, CommitUnknown, BadRow,
-    *people.REFUSALS,
+    UnknownService, *people.REFUSALS,
 )  # fmt: skip
 
 #: What can be asked, by the name it has on the socket of `mailroom up`.
@@ -38,6 +39,9 @@ OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
         "messages.list": messages.list_messages,
         "messages.show": messages.show_message,
         "messages.redrive": messages.redrive_message,
+        "forms.list": forms.list_forms,
+        "forms.show": forms.show_form,
+        "forms.html": forms.form_to_paste,
         "figures.show": figures.show_figures,
         **people.OPERATIONS,
     }
@@ -51,6 +55,9 @@ LOOKS = people.LOOKS | {
     "messages.list",
     "messages.show",
     "figures.show",
+    "forms.list",
+    "forms.show",
+    "forms.html",
 }
 
 #: Those that store passwords: whoever does them must know the key.

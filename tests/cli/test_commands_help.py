@@ -14,6 +14,7 @@ COMMANDS = {
     "migrate",
     "mailbox",
     "figures",
+    "forms",
     "integrations",
     "messages",
     "keys",
@@ -38,7 +39,7 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
     assert set(listed) == COMMANDS, ended.stdout
 
 
-@pytest.mark.parametrize("command", [*PROCESSES, "integrations", "messages", "keys", *OPERATORS])
+@pytest.mark.parametrize("command", [*PROCESSES, "integrations", "messages", "forms", "keys", *OPERATORS])
 def test_every_command_has_help(tmp_path: Path, command: str) -> None:
     """`--help` of every command explains it and needs no settings; every operator's command can print JSON."""
     ended = run_mailroom(tmp_path, {"MAILROOM_LISTEN": "nonsense"}, *command.split(), "--help")

@@ -91,4 +91,5 @@ def test_every_field_can_be_set() -> None:
     tables: dict[str, Any] = tomllib.loads(EXAMPLE.read_text())
     reachable = {key.field for key in TOP_LEVEL.values()} | set(tables) | {"any_service", "services", "integrations"}
 
-    assert set(Settings.__dataclass_fields__) == reachable
+    # Where options come from is no setting: reading the file fills it.
+    assert set(Settings.__dataclass_fields__) - {"origins"} == reachable

@@ -375,3 +375,37 @@ def test_one_process_keeps_to_itself(tmp_path: Path) -> None:
         load_settings({"MAILROOM_CONFIG": str(config)}, embedded=True)
 
     assert len(caught.value.problems) == 2
+
+
+GIVEN = """
+[email]
+max_files = 3
+mailbox = "support@company.com"
+any_service = true
+[email.billing]
+mailbox = "billing@company.com"
+apikey = "a key"
+[email.plain]
+"""
+
+
+@pytest.mark.parametrize(
+    ("service", "option", "where"),
+    [
+        ("billing", "mailbox", "[email.billing]"),
+        ("billing", "api_keys", "[email.billing]"),
+        ("billing", "max_files", "[email]"),
+        ("billing", "tenant", "default"),
+        ("plain", "mailbox", "[email]"),
+        ("plain", "api_keys", "default"),
+        ("nobody named it", "mailbox", "[email]"),
+        ("nobody named it", "api_keys", "default"),
+        ("", "max_files", "[email]"),
+    ],
+)
+def test_every_option_has_its_origin(load: Load, service: str, option: str, where: str) -> None:
+    """Of each option of each service it can be told which table of which file gave its value, or that none did."""
+    origin = load(GIVEN).origin_of(service, option)
+
+    assert origin.where == where
+    assert (origin.file or "").endswith("mailroom.toml") == (where != "default")

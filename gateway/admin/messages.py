@@ -1,6 +1,7 @@
 """The pages of one message: where it stands and why, what it says, how it goes over the wire, what a person can do."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from aiohttp import hdrs, web
 
@@ -14,7 +15,7 @@ from mailroom.integration import Integration
 from mailroom.message import DEAD_LETTERS, Content
 from mailroom.mime import UnsafeMessage, compose_off_loop
 from mailroom.operating import messages as operating
-from mailroom.store import audit, integrations, messages
+from mailroom.store import audit, dead_letters, integrations, messages
 from mailroom.store.content import UnreadableContent, decode_content
 from mailroom.store.messages import Standing
 
@@ -115,6 +116,22 @@ async def redrive(visit: Visit) -> web.Response:
     standing = await _standing(visit)
     await operating.redrive_message(visit.operator, str(standing.id))
     return visit.see_other(f"/messages/{standing.id}", done="redriven")
+
+
+async def ask_dismiss(visit: Visit) -> web.Response:
+    """What dismissing means, and why it is done."""
+    return visit.page("dismiss.html", message=await _standing(visit), wrong="")
+
+
+async def dismiss(visit: Visit) -> web.Response:
+    """Put a dead letter out of sight, with a reason."""
+    standing, form = await _standing(visit), await visit.form()
+    if not form.get("why"):
+        return visit.page("dismiss.html", status=400, message=standing, wrong="Write why: others read it in the audit.")
+    await visit.console.store.transaction(
+        dead_letters.dismiss_one, standing.id, who=visit.who, why=form["why"], now=datetime.now(UTC)
+    )
+    return visit.see_other(f"/messages/{standing.id}", done="dismissed")
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------

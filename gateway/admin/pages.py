@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.admin import integrations, messages, overview, people
+from gateway.admin import dead_letters, forms, integrations, messages, overview, people
 from gateway.admin.console import Console
 from gateway.admin.door import Page, add_page, last_resort, told_to_browsers
 from gateway.admin.layout import Layout
@@ -24,6 +24,7 @@ _ADD, _DELETE, _PEOPLE = Permission.INTEGRATION_ADD, Permission.INTEGRATION_DELE
 _READ, _REDRIVE = Permission.MESSAGES_VIEW, Permission.MESSAGES_REDRIVE
 
 _MESSAGE = "/messages/{id}"
+_GROUP = "/dead-letters/{integration}/{fingerprint}"
 _ONE = "/integrations/{id}"
 _PERSON = "/people/{id}"
 
@@ -52,6 +53,19 @@ PAGES = (
     Page("GET", f"{_MESSAGE}/files/{{number}}", _READ, messages.file),
     Page("GET", f"{_MESSAGE}/wire", _READ, messages.wire),
     Page("POST", f"{_MESSAGE}/redrive", _REDRIVE, messages.redrive),
+    Page("GET", f"{_MESSAGE}/dismiss", _REDRIVE, messages.ask_dismiss),
+    Page("POST", f"{_MESSAGE}/dismiss", _REDRIVE, messages.dismiss),
+    Page("GET", "/dead-letters", _READ, dead_letters.show_all),
+    Page("GET", "/dead-letters/live", _READ, dead_letters.watch_all),
+    Page("GET", _GROUP, _READ, dead_letters.show),
+    Page("GET", f"{_GROUP}/live", _READ, dead_letters.watch),
+    Page("GET", f"{_GROUP}/affected.csv", _READ, dead_letters.affected),
+    Page("POST", f"{_GROUP}/redrive", _REDRIVE, dead_letters.redrive),
+    Page("POST", f"{_GROUP}/stop", _REDRIVE, dead_letters.stop),
+    Page("POST", f"{_GROUP}/dismiss", _REDRIVE, dead_letters.dismiss),
+    Page("GET", "/forms", _LOOK, forms.show_all),
+    Page("GET", "/forms/{service}", _LOOK, forms.show),
+    Page("POST", "/forms/{service}", _REDRIVE, forms.try_it),
     Page("GET", "/account", None, people.show_account),
     Page("POST", "/account/password", None, people.change_password),
     Page("POST", "/account/sign-out", None, people.sign_out_elsewhere),

@@ -1,0 +1,202 @@
+"""The pages of dead letters: in groups of the same cause, with who was affected, and what a person does about all of them."""
+
+import csv
+import io
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from uuid import UUID
+
+from aiohttp import hdrs, web
+
+from gateway.admin.console import NotFound, NotPossible, Visit
+from gateway.admin.live import live
+from mailroom.downloads import attachment_named
+from mailroom.store import dead_letters, redrives
+from mailroom.store.dead_letters import Group, Member
+from mailroom.store.redrives import HIGHEST_RATE, USUAL_RATE
+
+MEMBERS_ON_A_PAGE = 50
+ROWS_AT_ONCE = 1000
+
+#: Re-drives that are shown as over.
+RECENT = 10
+
+#: A cell that begins with one of these is a formula to a spreadsheet (ASVS 1.2.10).
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+async def show_all(visit: Visit) -> web.Response:
+    """Every group, the newest first."""
+    return visit.page("dead_letters.html", fragment=await _groups(visit))
+
+
+async def watch_all(visit: Visit) -> web.StreamResponse:
+    """The groups as they change."""
+    return await live(visit, _groups)
+
+
+async def _groups(visit: Visit) -> str:
+    running = await visit.console.store.read(redrives.listed, limit=RECENT)
+    return visit.text(
+        "_dead_letters.html", groups=await visit.console.pulse.groups.now(), names=names(visit),
+        redrives=[one for one in running if one.ended_at is None or (visit.now - one.ended_at).total_seconds() < 3600],  # noqa: PLR2004 - an hour
+    )  # fmt: skip
+
+
+def names(visit: Visit) -> Mapping[UUID, str]:
+    """The name of every integration."""
+    return {one.id: one.name for one in visit.console.watch.all.values()}
+
+
+# --- one group --------------------------------------------------------------------------------------------------------
+
+
+async def show(visit: Visit) -> web.Response:
+    """One group with its messages."""
+    return await _page(visit)
+
+
+async def _page(visit: Visit, wrong: str = "", form: Mapping[str, str] | None = None) -> web.Response:
+    integration_id, fingerprint = _which(visit)
+    group = await _group(visit)
+    before = _before(visit)
+    members = await visit.console.store.read(
+        dead_letters.members, integration_id, fingerprint, limit=MEMBERS_ON_A_PAGE + 1, before=before
+    )
+    return visit.page(
+        "dead_letter_group.html", status=400 if wrong else 200, group=group, names=names(visit),
+        members=members[:MEMBERS_ON_A_PAGE], more=len(members) > MEMBERS_ON_A_PAGE, before=before,
+        here=_path(integration_id, fingerprint), fragment=await _progress(visit), usual=f"{USUAL_RATE:g}",
+        highest=f"{HIGHEST_RATE:g}", wrong=wrong, form=form or {},
+    )  # fmt: skip
+
+
+async def watch(visit: Visit) -> web.StreamResponse:
+    """How its re-drive comes along."""
+    return await live(visit, _progress)
+
+
+async def _progress(visit: Visit) -> str:
+    integration_id, fingerprint = _which(visit)
+    store = visit.console.store
+    found = await store.read(dead_letters.groups, integration_id=integration_id, fingerprint=fingerprint, limit=1)
+    mine = [
+        one
+        for one in await store.read(redrives.listed, integration_id=integration_id, limit=RECENT)
+        if one.fingerprint == fingerprint
+    ]
+    return visit.text(
+        "_redrives.html", left=found[0].number if found else 0, redrives=mine, here=_path(integration_id, fingerprint)
+    )
+
+
+async def affected(visit: Visit) -> web.StreamResponse:
+    """Everybody whom it concerns, as CSV."""
+    integration_id, fingerprint = _which(visit)
+    await _group(visit)
+    response = web.StreamResponse(
+        headers={hdrs.CONTENT_DISPOSITION: attachment_named(f"dead-letters-{fingerprint[:8]}.csv")}
+    )
+    response.content_type, response.charset = "text/csv", "utf-8"
+    await response.prepare(visit.request)
+    await response.write(_line("id", "kind", "status", "recipient", "sender", "subject", "accepted", "ended"))
+    after: UUID | None = None
+    while members := await visit.console.store.read(
+        dead_letters.affected, integration_id, fingerprint, limit=ROWS_AT_ONCE, after=after
+    ):
+        await response.write(b"".join(_member(one) for one in members))
+        after = members[-1].id
+    await response.write_eof()
+    return response
+
+
+def _member(one: Member) -> bytes:
+    moments = (one.accepted_at.isoformat(timespec="seconds"), one.ended_at.isoformat(timespec="seconds"))
+    return _line(str(one.id), one.kind, one.status, one.recipient, one.sender, one.subject, *moments)
+
+
+def _line(*cells: str | None) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerow([_harmless(cell or "") for cell in cells])
+    return text.getvalue().encode("utf-8", "replace")
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULAS) else cell
+
+
+# --- what a person does -----------------------------------------------------------------------------------------------
+
+
+async def redrive(visit: Visit) -> web.Response:
+    """Have all of a group re-driven, so many a second."""
+    integration_id, fingerprint = _which(visit)
+    form = await visit.form()
+    try:
+        per_second = float(form.get("per_second", ""))
+    except ValueError:
+        per_second = 0.0
+    if not 0 < per_second <= HIGHEST_RATE:
+        return await _page(visit, f"Write how many a second: a number over 0, up to {HIGHEST_RATE:g}.", form)
+    try:
+        await visit.console.store.transaction(
+            redrives.request, integration_id, fingerprint, per_second=per_second, who=visit.who,
+            why=form.get("why") or None, now=datetime.now(UTC),
+        )  # fmt: skip
+    except (redrives.AlreadyRunning, redrives.NothingToRedrive) as error:
+        return await _page(visit, f"{str(error)[0].upper()}{str(error)[1:]}.", form)
+    return visit.see_other(_path(integration_id, fingerprint), done="redriving")
+
+
+async def stop(visit: Visit) -> web.Response:
+    """Stop a re-drive; what it queued goes on."""
+    form = await visit.form()
+    try:
+        wanted = UUID(form.get("redrive", ""))
+    except ValueError:
+        raise NotFound("There is no such re-drive.") from None
+    await visit.console.store.transaction(redrives.stop, wanted, who=visit.who, now=datetime.now(UTC))
+    return visit.see_other(_path(*_which(visit)), done="stopped")
+
+
+async def dismiss(visit: Visit) -> web.Response:
+    """Put a whole group out of sight, with a reason."""
+    integration_id, fingerprint = _which(visit)
+    form = await visit.form()
+    if not form.get("why"):
+        return await _page(visit, "Write why they are dismissed: others read it in the audit.", form)
+    await visit.console.store.transaction(
+        dead_letters.dismiss, integration_id, fingerprint, who=visit.who, why=form["why"], now=datetime.now(UTC)
+    )
+    return visit.see_other("/dead-letters", done="dismissed")
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def _which(visit: Visit) -> tuple[UUID, str]:
+    fingerprint = visit.request.match_info["fingerprint"]
+    if len(fingerprint) != 32 or not set(fingerprint) <= set("0123456789abcdef"):  # noqa: PLR2004 - 128 bits
+        raise NotFound("There is no such group.")
+    return visit.path_id("integration"), fingerprint
+
+
+def _path(integration_id: UUID, fingerprint: str) -> str:
+    return f"/dead-letters/{integration_id}/{fingerprint}"
+
+
+async def _group(visit: Visit) -> Group | None:
+    """The group; None when nothing of it is left."""
+    integration_id, fingerprint = _which(visit)
+    found = await visit.console.store.read(
+        dead_letters.groups, integration_id=integration_id, fingerprint=fingerprint, limit=1
+    )
+    return found[0] if found else None
+
+
+def _before(visit: Visit) -> UUID | None:
+    given = visit.request.query.get("before")
+    try:
+        return UUID(given) if given else None
+    except ValueError:
+        raise NotPossible("This page of the list does not exist. Begin at the first one.") from None

@@ -114,6 +114,17 @@ FORMS = (
         """,
     ),
 )
+AUDIT = (
+    (
+        "list",
+        "cli.audit:list_audit",
+        """List who changed what, newest first.
+
+        Every change of an integration's state or configuration, of credentials, domains, clients, users and keys.
+        --json has the conversations with servers too.
+        """,
+    ),
+)
 INTEGRATIONS = (
     (
         "list",
@@ -249,6 +260,7 @@ for number, (group, text, commands) in enumerate(
         ("integrations", "See, create, change, test, reset and disable the SMTP accounts of mail.", INTEGRATIONS),
         ("messages", "See where messages stand, and re-drive dead letters.", MESSAGES),
         ("forms", "See the form services, and where their options come from.", FORMS),
+        ("audit", "See who changed what, when and why.", AUDIT),
         ("keys", "Look after the keys that stored passwords are encrypted with.", KEYS),
         ("clients", "Say which programs may call the platform API, and as what.", CLIENTS),
         ("users", "Say which people there are, and what they may do.", USERS),

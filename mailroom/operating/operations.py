@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from mailroom.operating import figures, forms, integrations, messages, people
+from mailroom.operating import audit, figures, forms, integrations, messages, people
+from mailroom.operating.audit import BadCursor, BadMoment
 from mailroom.operating.forms import UnknownService
 from mailroom.operating.integrations import NoAnswerYet, NoKey, NoWorker
 from mailroom.operating.messages import UnknownMessage, UnknownStatus
@@ -20,7 +21,7 @@ from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 REFUSALS = (
     UnknownIntegration, NameTaken, NotConfigured, UnknownCredential, WrongVersion, BadSettings, NoKey,
     UnknownMessage, UnknownStatus, NotADeadLetter, NoWorker, NoAnswerYet, StoreUnavailable, CommitUnknown, BadRow,
-    UnknownService, *people.REFUSALS,
+    UnknownService, BadMoment, BadCursor, *people.REFUSALS,
 )  # fmt: skip
 
 #: What can be asked, by the name it has on the socket of `mailroom up`.
@@ -42,6 +43,7 @@ OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
         "forms.list": forms.list_forms,
         "forms.show": forms.show_form,
         "forms.html": forms.form_to_paste,
+        "audit.list": audit.list_audit,
         "figures.show": figures.show_figures,
         **people.OPERATIONS,
     }
@@ -55,6 +57,7 @@ LOOKS = people.LOOKS | {
     "messages.list",
     "messages.show",
     "figures.show",
+    "audit.list",
     "forms.list",
     "forms.show",
     "forms.html",

@@ -41,3 +41,48 @@ def history(tx: Connection, subject: str, subject_id: UUID | None, limit: int = 
     return tx.execute(
         sa.select(audit).where(audit.c.subject == subject, mine).order_by(audit.c.at.desc()).limit(limit)
     ).all()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of the audit ended: the next one begins with what is older."""
+
+    at: datetime
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is asked for; what is None is not asked about."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    #: A part of who it was.
+    who: str | None = None
+    #: The noun, or its beginning.
+    subject: str | None = None
+    subject_id: UUID | None = None
+    action: str | None = None
+
+
+def listed(tx: Connection, wanted: Wanted, *, before: Place | None = None, limit: int) -> Sequence[Any]:
+    """The newest rows first, those older than `before`."""
+    conditions: list[sa.ColumnElement[bool]] = []
+    if wanted.since is not None:
+        conditions.append(audit.c.at >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(audit.c.at < wanted.until)
+    if wanted.who is not None:
+        conditions.append(audit.c.who.contains(wanted.who, autoescape=True))
+    if wanted.subject is not None:
+        conditions.append(audit.c.subject.startswith(wanted.subject, autoescape=True))
+    if wanted.subject_id is not None:
+        conditions.append(audit.c.subject_id == wanted.subject_id)
+    if wanted.action is not None:
+        conditions.append(audit.c.action == wanted.action)
+    if before is not None:
+        # The first half is what the index by time can use.
+        older = sa.or_(audit.c.at < before.at, audit.c.id < before.id)
+        conditions += [audit.c.at <= before.at, older]
+    newest_first = (audit.c.at.desc(), audit.c.id.desc())
+    return tx.execute(sa.select(audit).where(*conditions).order_by(*newest_first).limit(limit)).all()

@@ -15,6 +15,7 @@ COMMANDS = {
     "mailbox",
     "figures",
     "forms",
+    "audit",
     "integrations",
     "messages",
     "keys",

@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.admin import dead_letters, forms, integrations, messages, overview, people
+from gateway.admin import audit, dead_letters, forms, integrations, messages, overview, people, search
 from gateway.admin.console import Console
 from gateway.admin.door import Page, add_page, last_resort, told_to_browsers
 from gateway.admin.layout import Layout
@@ -47,6 +47,7 @@ PAGES = (
     Page("POST", f"{_ONE}/edit", _EDIT, integrations.change),
     Page("GET", f"{_ONE}/delete", _DELETE, integrations.ask_delete),
     Page("POST", f"{_ONE}/delete", _DELETE, integrations.delete),
+    Page("GET", "/messages", _READ, search.show),
     Page("GET", _MESSAGE, _READ, messages.show),
     Page("GET", f"{_MESSAGE}/live", _READ, messages.watch),
     Page("GET", f"{_MESSAGE}/html", _READ, messages.html),
@@ -66,6 +67,7 @@ PAGES = (
     Page("GET", "/forms", _LOOK, forms.show_all),
     Page("GET", "/forms/{service}", _LOOK, forms.show),
     Page("POST", "/forms/{service}", _REDRIVE, forms.try_it),
+    Page("GET", "/audit", Permission.AUDIT_VIEW, audit.show),
     Page("GET", "/account", None, people.show_account),
     Page("POST", "/account/password", None, people.change_password),
     Page("POST", "/account/sign-out", None, people.sign_out_elsewhere),

@@ -1,0 +1,33 @@
+"""The page of the audit: who changed what, when, and why."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from gateway.admin.console import Visit
+from mailroom.operating import audit as operating
+from mailroom.operating.operations import REFUSALS
+
+ON_A_PAGE = 50
+
+_FILTERS = ("since", "until", "who", "subject", "action", "integration")
+
+
+async def show(visit: Visit) -> web.Response:
+    """The newest entries that fit."""
+    given = {name: visit.request.query.get(name, "").strip() for name in _FILTERS}
+    asked = {name: value for name, value in given.items() if value}
+    wrong = ""
+    found: dict[str, Any] = {"entries": [], "next": None}
+    try:
+        found = await operating.list_audit(
+            visit.operator, **asked, before=visit.request.query.get("before"), limit=ON_A_PAGE
+        )  # fmt: skip
+    except REFUSALS as error:
+        wrong = f"{str(error)[0].upper()}{str(error)[1:]}."
+    older = f"/audit?{urlencode({**asked, 'before': found['next']}, errors='replace')}" if found["next"] else None
+    return visit.page(
+        "audit.html", status=400 if wrong else 200, given=given, entries=found["entries"], older=older, wrong=wrong,
+        begun="before" in visit.request.query,
+    )  # fmt: skip

@@ -8,6 +8,8 @@ from aiohttp import web
 from cyclopts import Parameter
 
 from cli.commands import Complained, run
+from cli.mailbox.faults import Faults
+from cli.mailbox.kept_faults import keeping_faults
 from cli.mailbox.letters import Letters
 from cli.mailbox.pages import add_routes
 from cli.mailbox.smtp import SmtpServer, serve_smtp
@@ -43,11 +45,13 @@ async def _mailbox(smtp: str, pages: str | None, folder: Path | None) -> None:
     settings = from_environment()
     stop = stop_signal()
     app = web.Application()
-    letters = Letters(folder or settings.data_dir / "mailbox")
+    folder = folder or settings.data_dir / "mailbox"
+    letters = Letters(folder)
     async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(await take_mail(letters, smtp))
+        faults = await stack.enter_async_context(keeping_faults(folder / "faults.json"))
+        server = await stack.enter_async_context(await take_mail(letters, smtp, faults))
         host = smtp.rpartition(":")[0]
-        add_routes(app, letters, smtp_address=f"{host}:{server.port}")
+        add_routes(app, letters, smtp_address=f"{host}:{server.port}", faults=faults)
         where = pages or settings.admin_listen
         variable = "--pages" if pages else "MAILROOM_ADMIN_LISTEN"
         address = await stack.enter_async_context(listening(app, where, variable, shutdown_seconds=3.0))
@@ -55,13 +59,13 @@ async def _mailbox(smtp: str, pages: str | None, folder: Path | None) -> None:
         await stop.wait()
 
 
-async def take_mail(letters: Letters, listen: str) -> SmtpServer:
+async def take_mail(letters: Letters, listen: str, faults: Faults) -> SmtpServer:
     """A listening SMTP server; raises AddressTaken."""
     host, _, port = listen.rpartition(":")
     if not host or not port.isascii() or not port.isdigit():
         raise AddressTaken(f"{listen!r} is no place to listen at; write an address and a port, like {SMTP_DEFAULT}")
     try:
-        return await serve_smtp(letters, host.strip("[]"), int(port))
+        return await serve_smtp(letters, host.strip("[]"), int(port), faults)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AddressTaken(f"cannot take mail at {listen}: {reason}; choose another address with --smtp") from error

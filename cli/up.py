@@ -18,7 +18,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cli.commands import Complained, run
+from cli.console_shell import ConsoleShell
 from cli.desk import open_desk
+from cli.mailbox.faults import Faults
+from cli.mailbox.kept_faults import keeping_faults
 from cli.mailbox.letters import Letters
 from cli.mailbox.pages import add_routes
 from cli.mailbox.smtp import serve_smtp
@@ -128,6 +131,7 @@ class Mailbox:
     """The development mailbox, taking mail on this port of loopback."""
 
     letters: Letters
+    faults: Faults
     port: int
 
 
@@ -160,6 +164,9 @@ def example(mailbox_port: int) -> IntegrationSettings:
         host=LOOPBACK,
         port=mailbox_port,
         security=Security.NONE,
+        # The mailbox lets anybody in; a fault at AUTH can be watched only where somebody logs in.
+        username="forms",
+        password="development",  # noqa: S106 - of the development mailbox, which takes any
         from_address=EXAMPLE_SENDER,
         mailbox=EXAMPLE_MAILBOXES["support"],
     )
@@ -206,13 +213,15 @@ def _open_database(settings: Settings) -> Store:
 
 async def _open_mailbox(settings: Settings, stack: contextlib.AsyncExitStack) -> Mailbox:
     """On the port it had last time, when that is free: the integration's row remembers it."""
-    letters = Letters(settings.data_dir / "mailbox")
+    folder = settings.data_dir / "mailbox"
+    letters = Letters(folder)
+    faults = await stack.enter_async_context(keeping_faults(folder / "faults.json"))
     remembered = settings.data_dir / "mailbox_port"
     wanted = int(remembered.read_text()) if remembered.exists() else MAILBOX_PORT
-    server = await serve_smtp(letters, LOOPBACK, wanted if _is_free(wanted) else 0)
+    server = await serve_smtp(letters, LOOPBACK, wanted if _is_free(wanted) else 0, faults)
     await stack.enter_async_context(server)
     remembered.write_text(f"{server.port}\n")
-    return Mailbox(letters, server.port)
+    return Mailbox(letters, faults, server.port)
 
 
 def _is_free(port: int) -> bool:
@@ -254,8 +263,15 @@ async def _open_doors(
     def figures() -> Mapping[str, float]:
         return {**thread.worker.figures(), **gateway.figures()}
 
-    pages_app, _ = gateway.pages(lambda: gateway.unready() or thread.worker.unready(), figures, mailbox=True)
-    add_routes(pages_app, mailbox.letters, prefix="/mailbox", smtp_address=smtp)
+    pages_app, console = gateway.pages(lambda: gateway.unready() or thread.worker.unready(), figures, mailbox=True)
+    add_routes(
+        pages_app,
+        mailbox.letters,
+        prefix="/mailbox",
+        smtp_address=smtp,
+        faults=mailbox.faults,
+        shell=ConsoleShell(console),
+    )
     pages = await stack.enter_async_context(
         listening(pages_app, settings.admin_listen, "MAILROOM_ADMIN_LISTEN", shutdown_seconds=FINISH_SECONDS)
     )

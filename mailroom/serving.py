@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -72,6 +72,15 @@ async def expect(request: web.Request) -> web.StreamResponse | None:
 
 def _json(status: int, body: Any) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json", charset="utf-8")
+
+
+def from_our_page(headers: Mapping[str, str], host: str) -> bool:
+    """Whether a request to change something comes from our own page, or from no page at all (a program)."""
+    site = headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    origin = headers.get(hdrs.ORIGIN)
+    return origin is None or origin.partition("://")[2] == host
 
 
 class AddressTaken(Exception):

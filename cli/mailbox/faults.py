@@ -182,6 +182,11 @@ class Faults:
         return tuple(self._standing)
 
     @property
+    def in_force(self) -> int:
+        """How many may still strike."""
+        return sum(not one.over for one in self._standing)
+
+    @property
     def is_full(self) -> bool:
         """Whether no more can be set."""
         return len(self._standing) >= MOST_FAULTS

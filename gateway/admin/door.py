@@ -16,6 +16,7 @@ from gateway.admin.console import Console, NotFound, NotPossible, Visit, csrf_of
 from mailroom.logs import get_logger
 from mailroom.operating.operations import REFUSALS
 from mailroom.roles import Permission, may
+from mailroom.serving import from_our_page
 from mailroom.store import sign_ins
 from mailroom.store.integrations import UnknownIntegration
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
@@ -38,6 +39,9 @@ OUR_PAGE = (
 THEIR_HTML = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 #: What strangers wrote and is downloaded.
 THEIR_BYTES = "sandbox; default-src 'none'; frame-ancestors 'none'"
+
+#: Where a program that is signed in may put the token of a form: no page of another site can send it (SEC-8).
+CSRF_HEADER = "X-CSRF-Token"
 
 _URLENCODED = "application/x-www-form-urlencoded"
 _TWO_YEARS = 63072000
@@ -160,19 +164,14 @@ def way_back(given: str) -> str:
 
 async def _is_ours(visit: Visit) -> bool:
     """Whether a form was sent by a page of this person's browser that we made (SEC-8)."""
-    if not came_from_here(visit.request) or visit.request.content_type != _URLENCODED:
+    if not from_our_page(visit.request.headers, visit.request.host):
         return False
-    given = (await visit.request.post()).get("csrf")
+    given = visit.request.headers.get(CSRF_HEADER) or await _csrf_of_form(visit.request)
     return isinstance(given, str) and compare_digest(given.encode("utf-8", "replace"), visit.csrf.encode())
 
 
-def came_from_here(request: web.Request) -> bool:
-    """Whether the browser says that a page of this very origin sent it; what is no browser says nothing, and may."""
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site == "same-origin"
-    origin = request.headers.get(hdrs.ORIGIN)
-    return origin is None or urlsplit(origin).netloc == request.host
+async def _csrf_of_form(request: web.Request) -> object:
+    return (await request.post()).get("csrf") if request.content_type == _URLENCODED else None
 
 
 # --- what the browser is told -----------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ from uuid import UUID
 from aiohttp import web
 
 from gateway.admin.console import Console, Visit
-from gateway.admin.door import came_from_here, let_in, let_out, token_of, way_back
+from gateway.admin.door import let_in, let_out, token_of, way_back
 from gateway.admin.layout import span
 from gateway.admin.patience import WINDOW, may_try_at
 from gateway.admission import limited_as
 from mailroom.logs import get_logger
 from mailroom.passwords import Busy, hashed, is_password
+from mailroom.serving import from_our_page
 from mailroom.store import sign_ins, users
 from mailroom.store.port import BadRow
 from mailroom.store.sign_ins import Account
@@ -43,7 +44,10 @@ class SignIn:
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Let somebody in whose name and password are right."""
-        if not came_from_here(request) or request.content_type != "application/x-www-form-urlencoded":
+        if (
+            not from_our_page(request.headers, request.host)
+            or request.content_type != "application/x-www-form-urlencoded"
+        ):
             return await self._page(request, problem=ELSEWHERE, status=403)
         form = await request.post()
         name, password, after = (str(form.get(one, "")) for one in ("name", "password", "next"))

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mailroom.serving import serving
+from mailroom.serving import from_our_page, serving
 
 INFLATED = 8 * 1024 * 1024
 
@@ -73,3 +73,23 @@ async def test_a_fault_of_ours_keeps_its_traceback(caplog: pytest.LogCaptureFixt
 
     [record] = [one for one in caplog.records if one.exc_info]
     assert (record.levelno, str(record.exc_info and record.exc_info[1])) == (logging.ERROR, "ours")
+
+
+@pytest.mark.parametrize(
+    ("headers", "ours"),
+    [
+        ({}, True),
+        ({"Origin": "http://box:8025"}, True),
+        ({"Origin": "https://box:8025"}, True),
+        ({"Origin": "http://box"}, False),
+        ({"Origin": "http://box:8025.evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": "http://["}, False),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://box:8025"}, False),
+        ({"Sec-Fetch-Site": "none"}, False),
+    ],
+)
+def test_who_counts_as_our_page(headers: dict[str, str], *, ours: bool) -> None:
+    """Same origin by the browser's word, or no browser at all."""
+    assert from_our_page(headers, "box:8025") is ours

@@ -84,6 +84,15 @@ PROCESSES = (
 )
 LOOKS = (
     (
+        "explain",
+        "cli.explaining:explain",
+        """Explain what happens to a message, or would happen to a submission, and why.
+
+        With a message's id every decision about it as it stands now. Without one those about a form (--service) or a
+        letter (--kind acd --from agent@company.com): nothing is sent.
+        """,
+    ),
+    (
         "figures",
         "cli.figures:show_figures",
         """Show what happened in the last hour and day, how long it took, and what waits.

@@ -97,7 +97,7 @@ class IntegrationWatch:
         return self._lanes
 
     def _adopt(self, rows: Any) -> None:
-        views = [self._view(row) for row in rows]
+        views = [integration_of(row, self._password(row.name, row.sealed_password)) for row in rows]
         self._by_id = MappingProxyType({view.id: view for view in views})
         self._by_name = MappingProxyType({view.name: view for view in views})
         self._lanes = frozenset(
@@ -111,37 +111,6 @@ class IntegrationWatch:
             if used
         )
 
-    def _view(self, row: Any) -> Integration:
-        return Integration(
-            id=row.id,
-            name=row.name,
-            account=Account(
-                host=row.host,
-                port=row.port,
-                security=Security(row.security),
-                username=row.username,
-                password=self._password(row.name, row.sealed_password),
-            ),
-            from_address=row.from_address,
-            from_name=row.from_name,
-            default_mailbox=row.default_mailbox,
-            intended_state=IntendedState(row.intended_state),
-            reported_state=ReportedState(row.reported_state),
-            cause=Cause(row.cause) if row.cause else None,
-            since=row.since,
-            generation=row.generation,
-            max_connections=row.max_connections,
-            ehlo_size=row.ehlo_size,
-            failures=row.failures,
-            test_waiting=bool(row.test_waiting),
-            per_second=row.per_second,
-            per_day=row.per_day,
-            released_at=row.released_at,
-            proven_at=row.proven_at,
-            pace=row.pace,
-            paced_at=row.paced_at,
-        )
-
     def _password(self, name: str, sealed: str | None) -> str | None:
         if sealed is None:
             return None
@@ -153,3 +122,36 @@ class IntegrationWatch:
                 log.error("password cannot be decrypted", integration=name, error=str(error))
                 self._opened[sealed] = None
         return self._opened[sealed]
+
+
+def integration_of(row: Any, password: str | None) -> Integration:
+    """A row of `integrations.all_rows` as an integration."""
+    return Integration(
+        id=row.id,
+        name=row.name,
+        account=Account(
+            host=row.host,
+            port=row.port,
+            security=Security(row.security),
+            username=row.username,
+            password=password,
+        ),
+        from_address=row.from_address,
+        from_name=row.from_name,
+        default_mailbox=row.default_mailbox,
+        intended_state=IntendedState(row.intended_state),
+        reported_state=ReportedState(row.reported_state),
+        cause=Cause(row.cause) if row.cause else None,
+        since=row.since,
+        generation=row.generation,
+        max_connections=row.max_connections,
+        ehlo_size=row.ehlo_size,
+        failures=row.failures,
+        test_waiting=bool(row.test_waiting),
+        per_second=row.per_second,
+        per_day=row.per_day,
+        released_at=row.released_at,
+        proven_at=row.proven_at,
+        pace=row.pace,
+        paced_at=row.paced_at,
+    )

@@ -28,7 +28,7 @@ from mailroom.store import domains, letters, requests
 from mailroom.store.audit import Entry
 from mailroom.store.content import encode_content
 from mailroom.store.conversations import Conversation, UnknownConversation
-from mailroom.store.domains import Direction
+from mailroom.store.domains import DECIDED_BY, Direction
 from mailroom.store.drafts import FileGone
 from mailroom.store.letters import Accepted, ConversationEnded, Letter, LetterFile, Sending, Written
 from mailroom.store.messages import NewMessage
@@ -57,8 +57,6 @@ MOST_TOGETHER = 64 * 1024 * 1024
 TRIES = 4
 AGAIN_SECONDS = 0.5
 
-#: Which domains decide where a kind leaves through.
-_DECIDED_BY = {Kind.ACD: Direction.INBOUND, Kind.AGENTLESS: Direction.OUTBOUND}
 _REGISTERED_AT = {Direction.INBOUND: "/routing/email/domains", Direction.OUTBOUND: "/routing/email/outbound/domains"}
 
 
@@ -141,7 +139,7 @@ async def send(
 
 async def account_of(call: Call, kind: Kind, sender: Correspondent, conversation: Conversation | None) -> Integration:
     """The integration that mail of this sender leaves through. Raises Refusal."""
-    direction = _DECIDED_BY[kind]
+    direction = DECIDED_BY[kind]
     found = await call.platform.store.read(domains.integration_for, direction, sender.address)
     if found is None and kind is Kind.ACD and conversation is not None and _is_its_own(sender, conversation):
         found = conversation.integration_id

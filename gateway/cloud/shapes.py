@@ -11,6 +11,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from gateway.cloud.answers import date, uri, without_nulls
 from gateway.cloud.previews import preview
 from gateway.html import shown
+from mailroom.encoding import on_the_wire
 from mailroom.message import Correspondent, Kind, Status
 from mailroom.store.conversations import Conversation, Direction
 from mailroom.store.drafts import Draft, DraftFile
@@ -270,12 +271,9 @@ def _draft_file(file: DraftFile) -> dict[str, Any]:
 _AROUND = 4096
 _AROUND_EACH = 512
 
-#: Base64 in lines of 76 characters: 78 bytes on the wire for 57.
-_ON_THE_WIRE, _OF_BYTES = 78, 57
-
 
 def wire_size(text: str, html: str | None, files: Sequence[int]) -> int:
     """Bytes that a letter will have on its way to the server; an upper bound, since text may need no encoding."""
     bodies = [len(text.encode("utf-8", "replace")), len((html or "").encode("utf-8", "replace"))]
     raw = sum(bodies) + sum(files)
-    return _AROUND + _AROUND_EACH * len(files) + -(-raw * _ON_THE_WIRE // _OF_BYTES)
+    return _AROUND + _AROUND_EACH * len(files) + on_the_wire(raw)

@@ -13,6 +13,7 @@ from gateway.forms.filetypes import bytes_agree, guessed_extension, media_type_o
 from gateway.forms.problems import Code, Problem
 from gateway.forms.raw import RawFile, RawForm
 from gateway.text import clean_line, clean_text
+from mailroom.encoding import LINE_OF_BYTES, LINE_ON_WIRE, before_encoding
 from mailroom.message import Attachment
 from mailroom.settings import EmailOptions
 
@@ -22,13 +23,10 @@ LONGEST_SUBJECT = 1000
 LONGEST_KEY = 256
 MOST_USER_DATA = 50
 
-#: Base64 in lines of 76 characters and CRLF (RFC 2045 section 6.8): 57 bytes take 78 on the wire.
-_LINE_OF_BYTES = 57
-_LINE_ON_WIRE = 78
 #: Our own header lines, the boundaries and the lines of the block under the text, generously.
 _LETTER_OVERHEAD = 8192
 #: The header lines of one attachment without its name, and its last line of base64.
-_ATTACHMENT_OVERHEAD = 512 + _LINE_ON_WIRE
+_ATTACHMENT_OVERHEAD = 512 + LINE_ON_WIRE
 #: A character of a header may be written as an encoded word (RFC 2047): four times its bytes covers any of them.
 _ENCODED_WORD = 4
 
@@ -80,7 +78,7 @@ def too_big_for(ehlo_size: int | None, submission: Submission) -> Problem | None
     if not ehlo_size:
         return None
     files = sum(attachment.size for attachment in submission.attachments)
-    room = (ehlo_size - _size_without_files(submission)) * _LINE_OF_BYTES // _LINE_ON_WIRE
+    room = before_encoding(ehlo_size - _size_without_files(submission))
     if files <= room:
         return None
     if not submission.attachments:
@@ -99,7 +97,7 @@ def _size_without_files(submission: Submission) -> int:
     text_bytes = len(submission.text.encode()) + submission.text.count("\n") + header_bytes
     return (
         _LETTER_OVERHEAD
-        + (text_bytes // _LINE_OF_BYTES + 1) * _LINE_ON_WIRE
+        + (text_bytes // LINE_OF_BYTES + 1) * LINE_ON_WIRE
         + header_bytes * _ENCODED_WORD
         + len(submission.attachments) * _ATTACHMENT_OVERHEAD
     )

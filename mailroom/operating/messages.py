@@ -43,14 +43,14 @@ async def list_messages(
 
 async def show_message(operator: Operator, message_id: str) -> dict[str, Any]:
     """One message with every recorded attempt; never what it says."""
-    standing = await _known(operator, message_id)
+    standing = await known_message(operator, message_id)
     attempts = await operator.store.read(messages.attempts_of, standing.id)
     return _message(standing, await _names(operator)) | {"attempts": attempts}
 
 
 async def redrive_message(operator: Operator, message_id: str, why: str | None = None) -> dict[str, Any]:
     """Give a dead letter fresh attempts and the time its kind is entitled to."""
-    standing = await _known(operator, message_id)
+    standing = await known_message(operator, message_id)
     try:
         revived = await operator.store.transaction(
             redrives.redrive_one, standing.id, who=operator.who, now=datetime.now(UTC), why=why
@@ -101,7 +101,8 @@ async def _names(operator: Operator) -> dict[UUID | None, str]:
     return {row.id: row.name for row in await operator.store.read(integrations.all_rows)}
 
 
-async def _known(operator: Operator, message_id: str) -> Standing:
+async def known_message(operator: Operator, message_id: str) -> Standing:
+    """Where the message of this id stands. Raises UnknownMessage."""
     try:
         standing = await operator.store.read(messages.standing, UUID(message_id))
     except ValueError:

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from mailroom.operating import audit, figures, forms, integrations, messages, people
+from mailroom.operating import audit, explaining, figures, forms, integrations, messages, people
 from mailroom.operating.audit import BadCursor, BadMoment
+from mailroom.operating.explaining import Unexplainable
 from mailroom.operating.forms import UnknownService
 from mailroom.operating.integrations import NoAnswerYet, NoKey, NoWorker
 from mailroom.operating.messages import UnknownMessage, UnknownStatus
@@ -21,7 +22,7 @@ from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 REFUSALS = (
     UnknownIntegration, NameTaken, NotConfigured, UnknownCredential, WrongVersion, BadSettings, NoKey,
     UnknownMessage, UnknownStatus, NotADeadLetter, NoWorker, NoAnswerYet, StoreUnavailable, CommitUnknown, BadRow,
-    UnknownService, BadMoment, BadCursor, *people.REFUSALS,
+    UnknownService, BadMoment, BadCursor, Unexplainable, *people.REFUSALS,
 )  # fmt: skip
 
 #: What can be asked, by the name it has on the socket of `mailroom up`.
@@ -44,6 +45,8 @@ OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
         "forms.show": forms.show_form,
         "forms.html": forms.form_to_paste,
         "audit.list": audit.list_audit,
+        "explain.message": explaining.explain_message,
+        "explain.submission": explaining.explain_submission,
         "figures.show": figures.show_figures,
         **people.OPERATIONS,
     }
@@ -57,6 +60,8 @@ LOOKS = people.LOOKS | {
     "messages.list",
     "messages.show",
     "figures.show",
+    "explain.message",
+    "explain.submission",
     "audit.list",
     "forms.list",
     "forms.show",

@@ -7,6 +7,7 @@ nobody asked for: campaigns and notifications. A domain's name is its id, in low
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from mailroom.integration import IntendedState
+from mailroom.message import Kind
 from mailroom.store import audit
 from mailroom.store.absent import insert_absent
 from mailroom.store.audit import Entry
@@ -26,6 +28,12 @@ class Direction(StrEnum):
 
     INBOUND = "inbound"
     OUTBOUND = "outbound"
+
+
+#: Which domains decide where a kind leaves through; the others have an integration by their service or campaign.
+DECIDED_BY: Mapping[Kind, Direction] = MappingProxyType(
+    {Kind.ACD: Direction.INBOUND, Kind.AGENTLESS: Direction.OUTBOUND}
+)
 
 
 class UnknownDomain(Exception):

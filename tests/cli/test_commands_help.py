@@ -13,6 +13,7 @@ COMMANDS = {
     "worker",
     "migrate",
     "mailbox",
+    "explain",
     "figures",
     "forms",
     "audit",

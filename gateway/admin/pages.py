@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.admin import audit, dead_letters, forms, integrations, messages, overview, people, search
+from gateway.admin import audit, dead_letters, explaining, forms, integrations, messages, overview, people, search
 from gateway.admin.console import Console
 from gateway.admin.door import Page, add_page, last_resort, told_to_browsers
 from gateway.admin.layout import Layout
@@ -67,6 +67,7 @@ PAGES = (
     Page("GET", "/forms", _LOOK, forms.show_all),
     Page("GET", "/forms/{service}", _LOOK, forms.show),
     Page("POST", "/forms/{service}", _REDRIVE, forms.try_it),
+    Page("GET", "/explain", _READ, explaining.show),
     Page("GET", "/audit", Permission.AUDIT_VIEW, audit.show),
     Page("GET", "/account", None, people.show_account),
     Page("POST", "/account/password", None, people.change_password),

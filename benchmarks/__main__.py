@@ -1,4 +1,7 @@
-"""`make bench`: intake, drain and end to end of urlencoded forms, with wrk against smtp-sink; prints a table."""
+"""`make bench`: intake, drain and end to end of urlencoded forms, with wrk against smtp-sink; prints a table.
+
+`python -m benchmarks search` measures the search instead (benchmarks/search.py).
+"""
 
 import re
 import shutil
@@ -7,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks import search
 from benchmarks.deployment import Deployment, Process, deployment
 
 #: Seconds of load in each measurement, and the connections that bring it.
@@ -96,6 +100,8 @@ def end_to_end(made: Deployment) -> None:
 
 def main() -> int:
     """Measure and print."""
+    if sys.argv[1:2] == ["search"]:
+        return search.main(sys.argv[2:])
     if shutil.which("wrk") is None:
         sys.stderr.write("make bench needs wrk: as root, apt-get install wrk\n")
         return 1

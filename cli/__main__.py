@@ -242,7 +242,7 @@ MESSAGES = (
     (
         "list",
         "cli.operating:list_messages",
-        """List messages, newest first.
+        """List messages, newest first; with --search and the other options only those that all of them fit.
 
         Dead letters are those that are failed, expired or uncertain: `mailroom messages redrive` tries them again.
         """,

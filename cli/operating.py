@@ -29,6 +29,10 @@ Mailbox = Annotated[str | None, Parameter(help="Where form mail goes when nothin
 MaxConnections = Annotated[int | None, Parameter(help="Connections at once, all workers together.")]
 PerSecond = Annotated[float | None, Parameter(help="Messages a second, all workers together.")]
 PerDay = Annotated[int | None, Parameter(help="Messages a day (UTC), all workers together.")]
+#: A list asks for so many pages at most, of so many messages.
+MOST_PAGES = 40
+MOST_ON_A_PAGE = 1000
+
 Why = Annotated[str | None, Parameter(help="The reason, for the history that others will read.")]
 
 
@@ -237,19 +241,32 @@ def reseal_keys(*, json: Json = False) -> int:
     return 1 if done["unreadable"] else 0
 
 
-def list_messages(
+def list_messages(  # noqa: PLR0913 - the options of a command
     *,
+    search: Annotated[
+        str | None,
+        Parameter(help='A message\'s id; or an address, "@domain" and words of the subject, which must all fit.'),
+    ] = None,
     status: Annotated[
         str | None,
         Parameter(help="Only these: queued, sending, sent, deferred, held, uncertain, failed or expired."),
     ] = None,
+    kind: Annotated[str | None, Parameter(help="Only these: form, acd, agentless or campaign.")] = None,
+    service: Annotated[str | None, Parameter(help="Only forms of this service.")] = None,
     integration: Annotated[str | None, Parameter(help="Only those of this integration.")] = None,
+    since: Annotated[
+        str | None, Parameter(help="Only from then on: 2026-01-31, 2026-01-31T14:30 (UTC), or 24h for a day ago.")
+    ] = None,
+    until: Annotated[str | None, Parameter(help="Only before then.")] = None,
+    before: Annotated[str | None, Parameter(help="Only what is older than the message of this id.")] = None,
     limit: Annotated[int, Parameter(help="At most so many.", validator=Number(gte=1, lte=10_000))] = 50,
     json: Json = False,
 ) -> int:
     """List messages, newest first. Dead letters are those that are failed, expired or uncertain."""
+    narrowed = {"status": status, "kind": kind, "service": service, "integration": integration, "since": since,
+                "until": until}  # fmt: skip
     try:
-        found = asked("messages.list", status=status, integration=integration, limit=limit)
+        found, further = _pages(search, narrowed, limit, before)
     except Complained as told:
         return told.code
     if json:
@@ -263,7 +280,25 @@ def list_messages(
                 for one in found
             ],
         )  # fmt: skip
+    if further:
+        printing.complain(further)
     return 0
+
+
+def _pages(
+    text: str | None, narrowed: dict[str, str | None], limit: int, before: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """The messages of as many pages as it takes, and how to look further where that was not everywhere."""
+    found: list[dict[str, Any]] = []
+    for _ in range(MOST_PAGES):
+        some = min(limit - len(found), MOST_ON_A_PAGE)
+        page = asked("messages.search", text=text, narrowed=narrowed, limit=some, before=before)
+        found += page["messages"]
+        before = page["older"]
+        if before is None or len(found) == limit:
+            return found, None
+    looked_back_to = page["looked_back_to"] or found[-1]["accepted_at"]
+    return found, f"Looked back to {moment(looked_back_to)}; --before {before} looks further."
 
 
 def show_message(message_id: Id, /, *, json: Json = False) -> int:

@@ -22,6 +22,7 @@ from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
 from worker.consumer import Consumer
 from worker.deliver import Desk
+from worker.indexing import Indexer
 from worker.pool import Pool
 from worker.probe import Probe
 from worker.retry import RetryPolicy
@@ -70,6 +71,7 @@ class Worker:
         self.consumer = Consumer(desk, queue, settings.thresholds, self.tally)
         self.tickets = TicketWriter(queue, store)
         self.sweep = Sweep(store, queue, self.watch, self.tickets, self.tally)
+        self._indexer = Indexer(store)
         self._probe = Probe(store, queue, self.watch, self.session, hostname, timeouts, allowed)
         self._stopping = False
 
@@ -88,6 +90,7 @@ class Worker:
                 "probe": self._probe.run,
                 "consumer": self.consumer.run,
                 "shares": self.consumer.shares.run,
+                "indexer": self._indexer.run,
                 "tidy": self._tidy,
             }.items()
         ]

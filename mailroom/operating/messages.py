@@ -1,16 +1,21 @@
 """What an operator does with messages: find, look into, re-drive."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, TypeVar
 from uuid import UUID
 
 from mailroom.kinds import KINDS
 from mailroom.message import DEAD_LETTERS, Kind, Status
+from mailroom.operating import searchbox
+from mailroom.operating.audit import moment_of
 from mailroom.operating.operator import Operator
 from mailroom.queue.ticket import Address
 from mailroom.store import integrations, messages, redrives
 from mailroom.store.messages import NotADeadLetter, Standing
+from mailroom.store.schema import EPOCH
+from mailroom.store.searching import Query, search
 from mailroom.tickets import TicketWriter
 
 
@@ -22,23 +27,56 @@ class UnknownStatus(Exception):
     """Messages have no such status."""
 
 
-async def list_messages(
-    operator: Operator, status: str | None, integration: str | None, limit: int
-) -> list[dict[str, Any]]:
-    """The newest messages first."""
-    if status is not None and status not in set(Status):
-        raise UnknownStatus(f"there is no status {status!r}; there are: {', '.join(Status)}")
-    integration_id = (
-        (await operator.store.read(integrations.named, integration)).id if integration is not None else None
-    )
+class UnknownKind(Exception):
+    """Messages are of no such kind."""
+
+
+#: The clocks of gateways may be ahead of ours: the newest messages are never too new.
+_AHEAD = timedelta(hours=1)
+
+AnyEnum = TypeVar("AnyEnum", bound=StrEnum)
+
+
+async def search_messages(
+    operator: Operator,
+    text: str | None,
+    narrowed: Mapping[str, str | None],
+    limit: int,
+    before: str | None = None,
+) -> dict[str, Any]:
+    """A page of the newest messages that fit what was typed and all it is narrowed to.
+
+    Narrowed by `status`, `kind`, `service`, `integration` (its name), and by `since` and `until`, which are told as for
+    the audit. `older` is the next page's `before`. With `looked_back_to` the search came to its bound
+    there, which keeps every request quick: `older` goes on.
+    """
+    asked = searchbox.read(text or "")
+    integration, now = narrowed.get("integration"), datetime.now(UTC)
     found = await operator.store.read(
-        messages.standings,
-        status=Status(status) if status is not None else None,
-        integration_id=integration_id,
-        limit=limit,
+        search,
+        Query(
+            since=_moment(narrowed.get("since"), now) or EPOCH,
+            until=_moment(narrowed.get("until"), now) or now + _AHEAD,
+            message_id=asked.message_id,
+            address=asked.address,
+            domain=asked.domain,
+            words=asked.words,
+            service=narrowed.get("service"),
+            kind=_one_of(Kind, narrowed.get("kind"), UnknownKind),
+            status=_one_of(Status, narrowed.get("status"), UnknownStatus),
+            integration_id=None
+            if integration is None
+            else (await operator.store.read(integrations.named, integration)).id,
+            before=searchbox.message_id(before),
+            limit=limit,
+        ),
     )
     names = await _names(operator)
-    return [_message(standing, names) for standing in found]
+    return {
+        "messages": [_message(standing, names) for standing in found.standings],
+        "older": found.older,
+        "looked_back_to": found.looked_back_to,
+    }
 
 
 async def show_message(operator: Operator, message_id: str) -> dict[str, Any]:
@@ -89,6 +127,18 @@ def _message(standing: Standing, names: Mapping[UUID | None, str]) -> dict[str, 
         "took_ms": standing.took,
         "answered": standing.answered,
     }
+
+
+def _moment(text: str | None, now: datetime) -> datetime | None:
+    return None if text is None else moment_of(text, now)
+
+
+def _one_of(known: type[AnyEnum], value: str | None, unknown: type[Exception]) -> AnyEnum | None:
+    if value is None:
+        return None
+    if value not in set(known):
+        raise unknown(f"there is no {known.__name__.lower()} {value!r}; there are: {', '.join(known)}")
+    return known(value)
 
 
 def _why_not(standing: Standing) -> str:

@@ -11,8 +11,9 @@ from mailroom.operating.audit import BadCursor, BadMoment
 from mailroom.operating.explaining import Unexplainable
 from mailroom.operating.forms import UnknownService
 from mailroom.operating.integrations import NoAnswerYet, NoKey, NoWorker
-from mailroom.operating.messages import UnknownMessage, UnknownStatus
+from mailroom.operating.messages import UnknownKind, UnknownMessage, UnknownStatus
 from mailroom.operating.operator import Operator
+from mailroom.operating.searchbox import UnclearSearch
 from mailroom.settings import BadSettings
 from mailroom.store.integrations import NameTaken, NotConfigured, UnknownCredential, UnknownIntegration, WrongVersion
 from mailroom.store.messages import NotADeadLetter
@@ -21,8 +22,8 @@ from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 #: Refusals that a person can act on; each is told as one sentence.
 REFUSALS = (
     UnknownIntegration, NameTaken, NotConfigured, UnknownCredential, WrongVersion, BadSettings, NoKey,
-    UnknownMessage, UnknownStatus, NotADeadLetter, NoWorker, NoAnswerYet, StoreUnavailable, CommitUnknown, BadRow,
-    UnknownService, BadMoment, BadCursor, Unexplainable, *people.REFUSALS,
+    UnknownMessage, UnknownStatus, UnknownKind, UnclearSearch, NotADeadLetter, NoWorker, NoAnswerYet,
+    StoreUnavailable, CommitUnknown, BadRow, UnknownService, BadMoment, BadCursor, Unexplainable, *people.REFUSALS,
 )  # fmt: skip
 
 #: What can be asked, by the name it has on the socket of `mailroom up`.
@@ -38,7 +39,7 @@ OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
         "integrations.disable": integrations.disable_integration,
         "integrations.delete": integrations.delete_integration,
         "keys.reseal": integrations.reseal_keys,
-        "messages.list": messages.list_messages,
+        "messages.search": messages.search_messages,
         "messages.show": messages.show_message,
         "messages.redrive": messages.redrive_message,
         "forms.list": forms.list_forms,
@@ -57,7 +58,7 @@ LOOKS = people.LOOKS | {
     "integrations.list",
     "integrations.show",
     "integrations.preview",
-    "messages.list",
+    "messages.search",
     "messages.show",
     "figures.show",
     "explain.message",

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from mailroom import fingerprint
 from mailroom.integration import Cause, IntendedState, ReportedState
@@ -580,6 +581,18 @@ def standing(tx: Connection, message_id: UUID) -> Standing | None:
     if row is None or row.status == Status.REFUSED:
         return None
     return _standing(row)
+
+
+def standings_of(tx: Connection, ids: Sequence[UUID]) -> list[Standing]:
+    """Where these messages stand, the newest first; tombstones and what does not exist are left out."""
+    if not ids:
+        return []
+    if tx.dialect.name == "postgresql":
+        these = messages.c.id == sa.any_(sa.cast(sa.literal(list(ids), ARRAY(sa.Uuid)), ARRAY(sa.Uuid)))
+    else:
+        these = messages.c.id.in_(ids)
+    rows = tx.execute(_STANDING.where(these).order_by(messages.c.id.desc()))
+    return [_standing(row) for row in rows if row.status != Status.REFUSED]
 
 
 def standings(

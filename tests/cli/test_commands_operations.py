@@ -4,21 +4,28 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from cli.desk import NobodyThere, Refused, ask, open_desk
-from mailroom.message import Status, new_message_id
+from mailroom.message import Status, first_id_at, new_message_id
+from mailroom.operating.audit import BadMoment
 from mailroom.operating.integrations import NoAnswerYet, NoKey, NoWorker
-from mailroom.operating.messages import UnknownMessage, UnknownStatus
+from mailroom.operating.messages import UnknownKind, UnknownMessage, UnknownStatus
 from mailroom.operating.operations import perform
 from mailroom.operating.operator import Operator
+from mailroom.operating.searchbox import UnclearSearch
 from mailroom.queue.memory import MemoryQueue
 from mailroom.settings import BadSettings
 from mailroom.store import connection_tests, integrations, messages
 from mailroom.store.integrations import NameTaken, NewIntegration, UnknownIntegration
 from mailroom.store.opening import migrate
+from mailroom.store.schema import messages as messages_table
+from mailroom.store.searching import LOOKS
 from mailroom.store.sqlite import SqliteStore
 from mailroom.vault import Vault
 from tests.builders import a_message
@@ -85,8 +92,9 @@ async def test_a_slow_server_is_told_apart(operator: Operator) -> None:
         ("integrations.disable", {"name": "x", "why": None}, UnknownIntegration),
         ("messages.show", {"message_id": "x"}, UnknownMessage),
         ("messages.redrive", {"message_id": str(new_message_id())}, UnknownMessage),
-        ("messages.list", {"status": "lost", "integration": None, "limit": 5}, UnknownStatus),
-        ("messages.list", {"status": None, "integration": "x", "limit": 5}, UnknownIntegration),
+        ("messages.search", {"text": None, "narrowed": {"status": "lost"}, "limit": 5}, UnknownStatus),
+        ("messages.search", {"text": None, "narrowed": {"kind": "x"}, "limit": 5}, UnknownKind),
+        ("messages.search", {"text": None, "narrowed": {"integration": "x"}, "limit": 5}, UnknownIntegration),
     ],
 )
 async def test_what_does_not_exist_is_refused(
@@ -126,7 +134,9 @@ async def test_a_socket_left_behind_is_replaced(tmp_path: Path, operator: Operat
     """The socket of a process that was killed does not keep the next one from opening its desk."""
     (tmp_path / "mailroom.sock").touch()
     async with open_desk(tmp_path, lambda _: operator):
-        assert await ask(tmp_path, "messages.list", {"status": None, "integration": None, "limit": 5}, "x") == []
+        found = await ask(tmp_path, "messages.search", {"text": None, "narrowed": {}, "limit": 5}, "x")
+
+    assert found == {"messages": [], "older": None, "looked_back_to": None}
 
 
 NEW = {"host": "smtp.company.test", "from": "Forms <forms@company.test>"}
@@ -226,3 +236,42 @@ async def test_a_reset_is_previewed(operator: Operator) -> None:
     shown = await perform(operator, "integrations.show", {"name": "main"})
     assert shown["a_reset_releases"]["held"] == 30
     assert (await operator.store.read(integrations.all_rows))[0].generation == row.generation
+
+
+async def test_a_list_is_searched(operator: Operator) -> None:
+    """What was typed, what it is narrowed to, and a cursor are understood; unclear ones are refused."""
+    [row] = await operator.store.read(integrations.all_rows)
+    first, second = (a_message(row.id, subject=subject) for subject in ("Late parcel", "Parcel lost"))
+    await operator.store.statement(messages.accept, [first, second])
+    ask_for: dict[str, Any] = {"text": "parcel @customer.test", "limit": 1, "narrowed": {
+        "integration": "main", "status": "queued", "kind": "form", "service": "support", "since": "2020-01-01"}}  # fmt: skip
+    page = await perform(operator, "messages.search", ask_for)
+    rest = await perform(operator, "messages.search", ask_for | {"before": page["older"]})
+
+    newest, oldest = sorted((first, second), key=lambda message: message.id, reverse=True)
+    assert [one["id"] for one in page["messages"] + rest["messages"]] == [str(newest.id), str(oldest.id)]
+    assert (page["older"], rest["older"], rest["looked_back_to"]) == (str(newest.id), None, None)
+    for wrong in ({"text": "?"}, {"before": "x"}, {"narrowed": {"since": "yesterday"}}):
+        with pytest.raises((UnclearSearch, BadMoment)):
+            await perform(operator, "messages.search", ask_for | wrong)
+
+
+def insert_sent(tx: Connection, number: int) -> None:
+    """Many messages that were sent, and an older one that failed for its word alone."""
+    usual = {"kind": "form", "accepted_at": datetime.now(UTC), "subject": "A question", "status": "sent"}
+    first = first_id_at(datetime.now(UTC)).int
+    tx.execute(sa.insert(messages_table), [usual | {"id": UUID(int=first - (more << 70))} for more in range(number)])
+    tx.execute(sa.insert(messages_table), usual | {"id": UUID(int=first - (number << 70)), "subject": "An answer"})
+
+
+async def test_a_list_looks_further_by_itself(tmp_path: Path) -> None:
+    """The command goes on where one request came to its bound."""
+    store = SqliteStore(tmp_path / "mailroom.db")
+    await store.transaction(migrate)
+    await store.transaction(insert_sent, sum(LOOKS) + 100)
+    await store.aclose()
+    variables = {"MAILROOM_DATABASE_URL": f"sqlite:///{tmp_path}/mailroom.db", "MAILROOM_DATA_DIR": str(tmp_path)}
+    listed = run_mailroom(tmp_path, variables, "messages", "list", "--search", "ANSWER", "--kind", "form")
+
+    assert listed.stdout.count("An answer") == 1
+    assert (listed.returncode, listed.stderr) == (0, "")

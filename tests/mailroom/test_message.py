@@ -2,10 +2,12 @@
 
 import dataclasses
 import time
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
-from mailroom.message import Content, new_message_id
+from mailroom.message import Content, first_id_at, made_at, new_message_id
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:
@@ -23,6 +25,16 @@ def test_an_id_holds_the_moment_it_was_made() -> None:
     after = time.time_ns() // 1_000_000
 
     assert before <= made <= after
+
+
+def test_moments_bound_ids() -> None:
+    """Of a moment to the millisecond, its ids are not less than its first one, and less than that of the next."""
+    message_id = new_message_id()
+    moment = made_at(message_id)
+
+    assert first_id_at(moment) <= message_id < first_id_at(moment + timedelta(milliseconds=1))
+    assert first_id_at(datetime(1, 1, 1, tzinfo=UTC)) == UUID(int=0)
+    assert made_at(first_id_at(datetime.max.replace(tzinfo=UTC))).year == 9999
 
 
 def test_ids_are_unique() -> None:

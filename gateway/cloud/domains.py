@@ -9,12 +9,12 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from gateway.addresses import check_address
 from gateway.cloud.answers import date, listing, reference, uri, without_nulls
 from gateway.cloud.calls import NOTHING, Answer, Call, as_uuid
 from gateway.cloud.errors import Code, Entity, Problem, Refusal, invalid, not_found
 from gateway.cloud.integrations import MESSAGE_CODES, not_configured
 from gateway.cloud.members import Members
+from mailroom.addresses import check_address
 from mailroom.integration import IN_PLAIN_WORDS
 from mailroom.store import connection_tests, platform
 from mailroom.store import domains as queries

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from gateway.addresses import check_address
 from gateway.cloud.errors import Problem, invalid
 from gateway.text import clean_line, clean_text
+from mailroom.addresses import check_address
 
 Choice = TypeVar("Choice", bound=StrEnum)
 

@@ -7,12 +7,12 @@ API does not know are ignored too. An empty field, or one of spaces only, is a m
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.addresses import check_address
 from gateway.filenames import clean_name, extension_of, numbered
 from gateway.forms.filetypes import bytes_agree, guessed_extension, media_type_of
 from gateway.forms.problems import Code, Problem
 from gateway.forms.raw import RawFile, RawForm
 from gateway.text import clean_line, clean_text
+from mailroom.addresses import check_address
 from mailroom.encoding import LINE_OF_BYTES, LINE_ON_WIRE, before_encoding
 from mailroom.message import Attachment
 from mailroom.settings import EmailOptions

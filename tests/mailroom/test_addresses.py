@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.addresses import check_address
+from mailroom.addresses import check_address
 
 GOOD = [
     ("john@example.org", "john@example.org"),

@@ -18,6 +18,9 @@ Result = TypeVar("Result")
 #: Characters of a key: 32 hexadecimal digits, spread over 256 folders by the first two.
 KEY_LENGTH = 32
 
+#: Bytes of a file that are in memory while it is copied.
+_PIECE = 1024 * 1024
+
 
 class AttachmentMissing(Exception):
     """The attachment store holds no file of this key: it was deleted, or this process sees another store."""
@@ -98,6 +101,19 @@ class AttachmentStore:
             return await asyncio.to_thread(self._path(key).read_bytes)
         except FileNotFoundError as error:
             raise AttachmentMissing(f"{key} is not in {self.folder}") from error
+
+    async def copy(self, key: str) -> str:
+        """The key of a new file with the same content; raises AttachmentMissing."""
+        async with self.upload() as upload:
+            try:
+                source = await asyncio.to_thread(self._path(key).open, "rb")
+            except FileNotFoundError as error:
+                raise AttachmentMissing(f"{key} is not in {self.folder}") from error
+            with source:
+                while piece := await asyncio.to_thread(source.read, _PIECE):
+                    await upload.write(piece)
+            await upload.finish()
+        return upload.key
 
     async def delete(self, key: str) -> None:
         """Remove the file; nothing happens when it is gone already."""

@@ -123,6 +123,12 @@ def redrivable(integration_id: UUID, fingerprint: str, up_to: datetime) -> sa.Se
     )
 
 
+def count_redrivable(tx: Connection, integration_id: UUID, fingerprint: str, up_to: datetime) -> int:
+    """How many of a group can be re-driven."""
+    found = redrivable(integration_id, fingerprint, up_to).subquery()
+    return tx.execute(sa.select(sa.func.count()).select_from(found)).scalar_one()
+
+
 def groups(
     tx: Connection, *, integration_id: UUID | None = None, fingerprint: str | None = None, limit: int = 100
 ) -> list[Group]:
@@ -213,6 +219,11 @@ def dismiss_one(tx: Connection, message_id: UUID, *, who: str, why: str, now: da
     if not _dismiss(tx, mine, who, why, now):
         raise NotOpen(f"{message_id} is no dead letter that waits for a person")
     note(tx, Entry(subject="message", subject_id=message_id, action="dismissed", who=who, at=now, why=why))
+
+
+def replaced(tx: Connection, message_id: UUID, *, who: str, why: str, now: datetime) -> None:
+    """Another message went in its place, dismissed before or not."""
+    _dismiss(tx, dead_letters.c.message_id == message_id, who, why, now)
 
 
 def _dismiss(tx: Connection, which: sa.ColumnElement[bool], who: str, why: str, now: datetime) -> int:

@@ -544,6 +544,7 @@ class Standing:
     id: UUID
     kind: Kind
     service: str | None
+    tenant: str | None
     integration_id: UUID | None
     recipient: str | None
     sender: str | None
@@ -565,7 +566,7 @@ class Standing:
 
 
 _STANDING = sa.select(
-    messages.c.id, messages.c.kind, messages.c.service, messages.c.integration_id, messages.c.recipient,
+    messages.c.id, messages.c.kind, messages.c.service, messages.c.tenant, messages.c.integration_id, messages.c.recipient,
     messages.c.sender, messages.c.subject, messages.c.size, messages.c.accepted_at, messages.c.ended_at,
     messages.c.reason, messages.c.reply, messages.c.tls, messages.c.took, messages.c.answered,
     sa.func.coalesce(live.c.status, messages.c.status).label("status"),
@@ -613,6 +614,7 @@ def _standing(row: Any) -> Standing:
         id=row.id,
         kind=Kind(row.kind),
         service=row.service,
+        tenant=row.tenant,
         integration_id=row.integration_id,
         recipient=row.recipient,
         sender=row.sender,

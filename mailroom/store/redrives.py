@@ -14,7 +14,7 @@ from mailroom.fingerprint import cause_of
 from mailroom.message import new_message_id
 from mailroom.store import messages
 from mailroom.store.audit import Entry, note
-from mailroom.store.dead_letters import SUBJECT, counted, redrivable
+from mailroom.store.dead_letters import SUBJECT, count_redrivable, counted, redrivable
 from mailroom.store.schema import dead_letters, redrives
 from mailroom.store.sweeping import Due, hold_sweep_lock
 
@@ -84,8 +84,7 @@ def request(
     """Have all of a group re-driven that has ended by now, so many a second. Raises AlreadyRunning, NothingToRedrive."""
     if any(one.fingerprint == fingerprint for one in listed(tx, integration_id=integration_id, running=True)):
         raise AlreadyRunning("a re-drive of these dead letters is under way; stop it first, or let it end")
-    left = redrivable(integration_id, fingerprint, now).subquery()
-    total = tx.execute(sa.select(sa.func.count()).select_from(left)).scalar_one()
+    total = count_redrivable(tx, integration_id, fingerprint, now)
     if not total:
         raise NothingToRedrive("none of these dead letters can be re-driven")
     redrive = Redrive(

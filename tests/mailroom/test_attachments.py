@@ -47,6 +47,25 @@ async def test_an_empty_file_is_a_file(attachments: AttachmentStore) -> None:
     assert await attachments.read(await stored(attachments)) == b""
 
 
+async def test_a_copy_is_a_file_of_its_own(attachments: AttachmentStore) -> None:
+    """It has the same bytes under another key, and stays when the first one goes."""
+    content = bytes(range(256)) * 10_000
+    key = await stored(attachments, content)
+    copy = await attachments.copy(key)
+    await attachments.delete(key)
+
+    assert copy != key
+    assert await attachments.read(copy) == content
+
+
+async def test_what_is_not_there_is_not_copied(attachments: AttachmentStore) -> None:
+    """A file that is missing is told, and nothing is left behind."""
+    with pytest.raises(AttachmentMissing):
+        await attachments.copy("0" * KEY_LENGTH)
+
+    assert files_of(attachments) == []
+
+
 async def test_many_files_at_once(attachments: AttachmentStore) -> None:
     """Uploads side by side do not meet."""
     texts = [hashlib.sha256(bytes([number])).digest() * 1000 for number in range(20)]

@@ -257,9 +257,56 @@ MESSAGES = (
         "cli.operating:redrive_message",
         """Give a dead letter fresh attempts.
 
-        Correct first what made it fail. One whose client was told that it failed cannot be re-driven.
+        Correct first what made it fail. One whose client was told that it failed cannot be re-driven, but copied.
         """,
     ),
+    (
+        "copy",
+        "cli.operating:copy_message",
+        """Send a dead letter again to another recipient, as a new message.
+
+        For a wrong address, and for one whose client was told that it failed: give the same address then. The dead
+        letter is dismissed.
+        """,
+    ),
+    (
+        "dismiss",
+        "cli.operating:dismiss_message",
+        "Put a dead letter out of sight; it stays what it is, and can still be re-driven.",
+    ),
+)
+DEAD_LETTERS = (
+    (
+        "list",
+        "cli.dead_letters:list_groups",
+        """List the dead letters by what they have in common.
+
+        Those of one integration that failed for one reason, with the same words of the server but for ids, addresses
+        and numbers, are a group.
+        """,
+    ),
+    (
+        "show",
+        "cli.dead_letters:show_group",
+        "Show one group: its cause, the youngest of its messages, its re-drives and its history.",
+    ),
+    (
+        "redrive",
+        "cli.dead_letters:redrive_group",
+        """Have a whole group tried again, so many a second.
+
+        A worker does it, oldest first, while the integration may send. What fails again is a dead letter again, and is
+        not taken up once more. Correct first what made them fail.
+        """,
+    ),
+    ("redrives", "cli.dead_letters:list_redrives", "List the re-drives of groups with how far they are, newest first."),
+    ("stop", "cli.dead_letters:stop_redrive", "Queue no more of a group; what was queued goes on."),
+    (
+        "dismiss",
+        "cli.dead_letters:dismiss_group",
+        "Put a whole group out of sight; its messages stay what they are, and each can still be re-driven.",
+    ),
+    ("export", "cli.dead_letters:export_group", "Print whom a group concerns as CSV, the oldest first."),
 )
 
 for number, (name, where, text) in enumerate((*PROCESSES, *LOOKS)):
@@ -270,6 +317,7 @@ for number, (group, text, commands) in enumerate(
         ("messages", "See where messages stand, and re-drive dead letters.", MESSAGES),
         ("forms", "See the form services, and where their options come from.", FORMS),
         ("audit", "See who changed what, when and why.", AUDIT),
+        ("dead-letters", "Deal with failures of one cause together.", DEAD_LETTERS),
         ("keys", "Look after the keys that stored passwords are encrypted with.", KEYS),
         ("clients", "Say which programs may call the platform API, and as what.", CLIENTS),
         ("users", "Say which people there are, and what they may do.", USERS),

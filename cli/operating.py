@@ -311,10 +311,37 @@ def show_message(message_id: Id, /, *, json: Json = False) -> int:
     return 0
 
 
-def redrive_message(message_id: Id, /, *, json: Json = False) -> int:
+def redrive_message(message_id: Id, /, *, why: Why = None, json: Json = False) -> int:
     """Give a dead letter fresh attempts: correct first what made it fail."""
+    return _done_with_message("messages.redrive", json=json, message_id=message_id, why=why)
+
+
+def dismiss_message(
+    message_id: Id,
+    /,
+    *,
+    why: Annotated[str, Parameter(help="The reason, for the history that others will read.")],
+    json: Json = False,
+) -> int:
+    """Put a dead letter out of sight; it stays what it is."""
+    return _done_with_message("messages.dismiss", json=json, message_id=message_id, why=why)
+
+
+def copy_message(
+    message_id: Id,
+    /,
+    *,
+    to: Annotated[str, Parameter(help="The address that it goes to instead.")],
+    why: Why = None,
+    json: Json = False,
+) -> int:
+    """Send a dead letter again to another recipient, as a new message; prints that one."""
+    return _done_with_message("messages.copy", json=json, message_id=message_id, to=to, why=why)
+
+
+def _done_with_message(operation: str, *, json: bool, **args: Any) -> int:
     try:
-        found = asked("messages.redrive", message_id=message_id)
+        found = asked(operation, **args)
     except Complained as told:
         return told.code
     _print_message(found, json=json)

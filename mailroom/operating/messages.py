@@ -1,4 +1,4 @@
-"""What an operator does with messages: find, look into, re-drive."""
+"""What an operator does with messages: find, look into, re-drive, dismiss."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from mailroom.operating import searchbox
 from mailroom.operating.audit import moment_of
 from mailroom.operating.operator import Operator
 from mailroom.queue.ticket import Address
-from mailroom.store import integrations, messages, redrives
+from mailroom.store import dead_letters, integrations, messages, redrives
 from mailroom.store.messages import NotADeadLetter, Standing
 from mailroom.store.schema import EPOCH
 from mailroom.store.searching import Query, search
@@ -29,6 +29,10 @@ class UnknownStatus(Exception):
 
 class UnknownKind(Exception):
     """Messages are of no such kind."""
+
+
+class NoReason(Exception):
+    """What is done here needs a reason."""
 
 
 #: The clocks of gateways may be ahead of ours: the newest messages are never too new.
@@ -94,15 +98,32 @@ async def redrive_message(operator: Operator, message_id: str, why: str | None =
             redrives.redrive_one, standing.id, who=operator.who, now=datetime.now(UTC), why=why
         )
     except NotADeadLetter as error:
-        raise NotADeadLetter(f"{standing.id} cannot be re-driven: {_why_not(standing)}") from error
-    await _ticket(operator, revived.kind, revived.integration_id, revived.id)
+        raise NotADeadLetter(f"{standing.id} cannot be re-driven: {why_not(standing)}") from error
+    await ticket(operator, revived.kind, revived.integration_id, revived.id)
     return await show_message(operator, message_id)
 
 
-async def _ticket(operator: Operator, kind: Kind, integration_id: UUID, message_id: UUID) -> None:
+async def ticket(operator: Operator, kind: Kind, integration_id: UUID, message_id: UUID) -> None:
+    """Put the message on its queue, by a ticket of its own; where that fails the sweep will."""
     tickets = TicketWriter(operator.queue, operator.store)
     await tickets.write_alone(Address(KINDS[kind].lane, integration_id), message_id)
     await tickets.aclose()
+
+
+async def dismiss_message(operator: Operator, message_id: str, why: str) -> dict[str, Any]:
+    """Put one dead letter out of sight; it stays what it is."""
+    standing = await known_message(operator, message_id)
+    await operator.store.transaction(
+        dead_letters.dismiss_one, standing.id, who=operator.who, why=said(why), now=datetime.now(UTC)
+    )
+    return await show_message(operator, message_id)
+
+
+def said(why: str | None) -> str:
+    """The reason, which this needs. Raises NoReason."""
+    if why is None or not why.strip():
+        raise NoReason("say why: those who look for these messages later will ask")
+    return why.strip()
 
 
 def _message(standing: Standing, names: Mapping[UUID | None, str]) -> dict[str, Any]:
@@ -141,7 +162,8 @@ def _one_of(known: type[AnyEnum], value: str | None, unknown: type[Exception]) -
     return known(value)
 
 
-def _why_not(standing: Standing) -> str:
+def why_not(standing: Standing) -> str:
+    """Why it is nothing to re-drive, in words."""
     if standing.status in DEAD_LETTERS:
         return f"it is {standing.status}, and its client was told so; send it again as a new message"
     return f"it is {standing.status}, and only {', '.join(sorted(DEAD_LETTERS))} messages are dead letters"

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mailroom.operating import audit, explaining, figures, forms, integrations, messages, people
+from mailroom.operating import audit, copying, dead_letters, explaining, figures, forms, integrations, messages, people
 from mailroom.operating.audit import BadCursor, BadMoment
 from mailroom.operating.explaining import Unexplainable
 from mailroom.operating.forms import UnknownService
@@ -23,7 +23,8 @@ from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 REFUSALS = (
     UnknownIntegration, NameTaken, NotConfigured, UnknownCredential, WrongVersion, BadSettings, NoKey,
     UnknownMessage, UnknownStatus, UnknownKind, UnclearSearch, NotADeadLetter, NoWorker, NoAnswerYet,
-    StoreUnavailable, CommitUnknown, BadRow, UnknownService, BadMoment, BadCursor, Unexplainable, *people.REFUSALS,
+    StoreUnavailable, CommitUnknown, BadRow, UnknownService, BadMoment, BadCursor, Unexplainable,
+    *copying.REFUSALS, *dead_letters.REFUSALS, *people.REFUSALS,
 )  # fmt: skip
 
 #: What can be asked, by the name it has on the socket of `mailroom up`.
@@ -49,25 +50,32 @@ OPERATIONS: Mapping[str, Callable[..., Awaitable[Any]]] = MappingProxyType(
         "explain.message": explaining.explain_message,
         "explain.submission": explaining.explain_submission,
         "figures.show": figures.show_figures,
+        "messages.dismiss": messages.dismiss_message,
+        "messages.copy": copying.copy_message,
+        **dead_letters.OPERATIONS,
         **people.OPERATIONS,
     }
 )
 
 #: Those that change nothing and need nobody: they can be asked of a database that no process has open.
-LOOKS = people.LOOKS | {
-    "integrations.list",
-    "integrations.show",
-    "integrations.preview",
-    "messages.search",
-    "messages.show",
-    "figures.show",
-    "explain.message",
-    "explain.submission",
-    "audit.list",
-    "forms.list",
-    "forms.show",
-    "forms.html",
-}
+LOOKS = (
+    people.LOOKS
+    | dead_letters.LOOKS
+    | {
+        "integrations.list",
+        "integrations.show",
+        "integrations.preview",
+        "messages.search",
+        "messages.show",
+        "figures.show",
+        "explain.message",
+        "explain.submission",
+        "audit.list",
+        "forms.list",
+        "forms.show",
+        "forms.html",
+    }
+)
 
 #: Those that store passwords: whoever does them must know the key.
 SEALS = frozenset({"integrations.create", "integrations.set", "keys.reseal"})

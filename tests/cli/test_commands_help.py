@@ -19,6 +19,7 @@ COMMANDS = {
     "audit",
     "integrations",
     "messages",
+    "dead-letters",
     "keys",
     "clients",
     "users",
@@ -26,7 +27,9 @@ COMMANDS = {
 OPERATORS = [
     "integrations list", "integrations show", "integrations test", "integrations reset", "integrations disable",
     "integrations create", "integrations set", "integrations delete",
-    "messages list", "messages show", "messages redrive", "keys reseal",
+    "messages list", "messages show", "messages redrive", "messages copy", "messages dismiss", "keys reseal",
+    "dead-letters list", "dead-letters show", "dead-letters redrive", "dead-letters redrives", "dead-letters stop",
+    "dead-letters dismiss", "dead-letters export",
     "clients add", "clients list", "clients disable", "users add", "users list", "users disable",
 ]  # fmt: skip
 PROCESSES = ["up", "gateway", "worker", "migrate", "mailbox"]
@@ -36,12 +39,14 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
     """`mailroom --help` lists every command with what it does, and no other."""
     ended = run_mailroom(tmp_path, {}, "--help")
 
-    listed = dict(re.findall(r"^│ (\w+)  +(\S.*\S) *│$", ended.stdout, re.MULTILINE))
+    listed = dict(re.findall(r"^│ (\w[\w-]*)  +(\S.*\S) *│$", ended.stdout, re.MULTILINE))
     assert ended.returncode == 0
     assert set(listed) == COMMANDS, ended.stdout
 
 
-@pytest.mark.parametrize("command", [*PROCESSES, "integrations", "messages", "forms", "keys", *OPERATORS])
+@pytest.mark.parametrize(
+    "command", [*PROCESSES, "integrations", "messages", "dead-letters", "forms", "keys", *OPERATORS]
+)
 def test_every_command_has_help(tmp_path: Path, command: str) -> None:
     """`--help` of every command explains it and needs no settings; every operator's command can print JSON."""
     ended = run_mailroom(tmp_path, {"MAILROOM_LISTEN": "nonsense"}, *command.split(), "--help")

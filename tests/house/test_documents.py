@@ -110,7 +110,7 @@ def test_commands_that_are_named_exist(document: Path) -> None:
     known = set(commands(app))
     groups = {words[0] for words in known if len(words) > 1}
     for code in code_in(document):
-        for first, second in re.findall(r"(?:^|[\s;&|]|\.venv/bin/)mailroom ([a-z]+)(?: ([a-z]+))?", code):
+        for first, second in re.findall(r"(?:^|[\s;&|]|\.venv/bin/)mailroom ([a-z-]+)(?: ([a-z-]+))?", code):
             words = (first, second) if first in groups and second else (first,)
             assert words in known, f"mailroom {' '.join(words)} is no command"
 

@@ -94,6 +94,12 @@ def redrive(tx: Connection, message_id: UUID) -> None:
     messages.redrive(tx, message_id, at=now, expires_at=now + timedelta(hours=1))
 
 
+def group_redrive(tx: Connection, message_id: UUID) -> None:
+    """A dead letter that a person sends again with all of its cause."""
+    _settled(tx, message_id, Status.FAILED)
+    assert messages.redrive_all(tx, [message_id], at=datetime.now(UTC))
+
+
 def recovery(tx: Connection, message_id: UUID) -> None:
     """Claimed by a worker that died."""
     session = _claimed(tx, message_id).session
@@ -108,6 +114,7 @@ WAYS: MappingProxyType[str, Callable[[Connection, UUID], None]] = MappingProxyTy
         "scheduled": scheduled,
         "release": release,
         "redrive": redrive,
+        "group redrive": group_redrive,
         "recovery": recovery,
     }
 )

@@ -14,6 +14,7 @@ from mailroom.downloads import attachment_named
 from mailroom.integration import Integration
 from mailroom.message import DEAD_LETTERS, Content
 from mailroom.mime import UnsafeMessage, compose_off_loop
+from mailroom.operating import copying
 from mailroom.operating import messages as operating
 from mailroom.store import audit, dead_letters, integrations, messages
 from mailroom.store.content import UnreadableContent, decode_content
@@ -116,6 +117,23 @@ async def redrive(visit: Visit) -> web.Response:
     standing = await _standing(visit)
     await operating.redrive_message(visit.operator, str(standing.id))
     return visit.see_other(f"/messages/{standing.id}", done="redriven")
+
+
+async def ask_copy(visit: Visit) -> web.Response:
+    """To whom it shall go instead."""
+    standing = await _standing(visit)
+    return visit.page("copy.html", message=standing, to=standing.recipient or "", wrong="")
+
+
+async def copy(visit: Visit) -> web.Response:
+    """Send it again as a new message, to the address given."""
+    standing, form = await _standing(visit), await visit.form()
+    try:
+        sent = await copying.copy_message(visit.operator, str(standing.id), form.get("to", ""))
+    except copying.REFUSALS as error:
+        wrong = f"{str(error)[0].upper()}{str(error)[1:]}."
+        return visit.page("copy.html", status=400, message=standing, to=form.get("to", ""), wrong=wrong)
+    return visit.see_other(f"/messages/{sent['id']}", done="copied")
 
 
 async def ask_dismiss(visit: Visit) -> web.Response:

@@ -54,6 +54,8 @@ PAGES = (
     Page("GET", f"{_MESSAGE}/files/{{number}}", _READ, messages.file),
     Page("GET", f"{_MESSAGE}/wire", _READ, messages.wire),
     Page("POST", f"{_MESSAGE}/redrive", _REDRIVE, messages.redrive),
+    Page("GET", f"{_MESSAGE}/copy", _REDRIVE, messages.ask_copy),
+    Page("POST", f"{_MESSAGE}/copy", _REDRIVE, messages.copy),
     Page("GET", f"{_MESSAGE}/dismiss", _REDRIVE, messages.ask_dismiss),
     Page("POST", f"{_MESSAGE}/dismiss", _REDRIVE, messages.dismiss),
     Page("GET", "/dead-letters", _READ, dead_letters.show_all),

@@ -133,7 +133,8 @@ def _decisions(known: Known) -> Iterator[Decision]:
 
 
 def _standing(accepted: Accepted) -> Decision:
-    tried = f"it was tried {accepted.attempts} times" if accepted.attempts else "it was not tried yet"
+    times = "once" if accepted.attempts == 1 else f"{accepted.attempts} times"
+    tried = f"it was tried {times}" if accepted.attempts else "it was not tried yet"
     doubt = ", and the server may have it already" if accepted.possible_duplicate else ""
     return Decision("status", Verdict.TELLS, f"It is {accepted.status}; {tried}{doubt}.")
 

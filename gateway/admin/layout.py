@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from gateway.admin.wording import because
 from mailroom.downloads import readable_size
 from mailroom.roles import Permission
 
@@ -44,6 +45,7 @@ class Layout:
         )
         self._templates.filters |= {
             "moment": moment, "ago": ago, "clock": clock, "number": number, "span": span, "size": size, "within": within,
+            "because": because,
         }  # fmt: skip
         self._templates.globals |= {"P": Permission, "navigation": NAVIGATION, "has_mailbox": mailbox, "static": static}
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from gateway.admin.wording import because
 from mailroom.message import DEAD_LETTERS, Status
 from mailroom.store.messages import Attempt, Standing
 
@@ -98,5 +99,5 @@ def _ended(standing: Standing, attempts: Sequence[Attempt]) -> Iterator[Event]:
             )  # fmt: skip
         return
     if standing.status in DEAD_LETTERS:
-        why = (f"because: {standing.reason}",) if standing.reason else ()
+        why = (because(standing.reason),)
         yield Event(at=standing.ended_at, what=f"A dead letter: {standing.status}", tone="bad", details=why)

@@ -96,10 +96,10 @@ def test_messages_have_all_their_terms() -> None:
     }  # fmt: skip
 
 
-def test_hashes_are_the_same_for_ever() -> None:
-    """The index outlives processes and versions: a term's number never changes, and is a signed one of 32 bits."""
-    assert terms.numbers(["@x.test"]) == [-1176758818]
-    assert terms.numbers(["b", "a", "größe", "\ud800"]) == sorted(
-        [*terms.numbers(["a"]), *terms.numbers(["b"]), *terms.numbers(["größe"]), *terms.numbers(["?"])]
+def test_numbers_are_the_same_for_ever() -> None:
+    """The index outlives processes and versions: the number of a term never changes, and two terms may share one."""
+    assert terms.numbers(["@x.test"]) == [-1176758818 % terms.NUMBERS]
+    assert terms.numbers(["b", "a", "b", "\ud800"]) == sorted(
+        {*terms.numbers(["a"]), *terms.numbers(["b"]), *terms.numbers(["?"])}
     )
-    assert all(-(2**31) <= number < 2**31 for number in terms.numbers(map(str, range(1000))))
+    assert all(0 <= number < terms.NUMBERS for number in terms.numbers(map(str, range(1000))))

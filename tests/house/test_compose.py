@@ -168,7 +168,7 @@ def test_ports_are_published_to_this_machine_only() -> None:
     """Nothing is offered to the outside before somebody decides so."""
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
 
-    assert {port.split(":")[1] for port in ports} == {"8080", "8081", "15672"}
+    assert {port.split(":")[1] for port in ports} == {"8080", "8081", "8082", "15672"}
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 

@@ -205,7 +205,7 @@ class Deployment:
         self.places["gateway"] = [{"8080": f"{one}:{api}", "8081": f"{one}:{admin}"} for one in addresses]
         self.places["worker"] = [self._places("worker", "8082") for _ in range(replicas("worker"))]
         self.places["mailbox"] = [self._places("mailbox", "1025", "8081")]
-        self.places["proxy"] = [self._places("proxy", "8080")]
+        self.places["proxy"] = [self._places("proxy", "8080", "8082")]
         for port in (self.rabbitmq.port, self.rabbitmq._distribution_port, self.rabbitmq._epmd_port):
             self.ports.keep("rabbitmq", port, LOOPBACK)
 
@@ -216,6 +216,19 @@ class Deployment:
     def url(self) -> str:
         """Where submissions go."""
         return f"http://{self.places['proxy'][0]['8080']}"
+
+    @property
+    def pages_url(self) -> str:
+        """Where people sign in."""
+        return f"http://{self.places['proxy'][0]['8082']}"
+
+    async def add_administrator(self, password: str) -> None:
+        """As a person does it: with the command, in a gateway's container."""
+        file = self.folder / "password"
+        file.write_text(password)
+        command = [*PROGRAMS["mailroom"], "users", "add", "jane", "--role", "admin", "--password-file", str(file)]
+        code, said = await run(command, self.running["gateway"][-1].environment)
+        assert code == 0, said
 
     @property
     def mailbox_url(self) -> str:
@@ -332,7 +345,7 @@ class Deployment:
 
     def _bind(self, source: str) -> Path:
         """The project's file, with containers' addresses replaced by ours."""
-        gateway_port = self.places["gateway"][0]["8080"].rpartition(":")[2]
+        api, admin = (self.places["gateway"][0][port].rpartition(":")[2] for port in ("8080", "8081"))
         replaced = {
             "./deploy/mailroom.toml": {
                 'host = "mailbox"': f'host = "{LOOPBACK}"',
@@ -342,7 +355,9 @@ class Deployment:
             "./deploy/haproxy.cfg": {
                 "127.0.0.11:53": f"{LOOPBACK}:{self.dns_port}",
                 "bind :8080": f"bind {self.places['proxy'][0]['8080']}",
-                "gateway:8080": f"gateway:{gateway_port}",
+                "bind :8082": f"bind {self.places['proxy'][0]['8082']}",
+                "gateway:8080": f"gateway:{api}",
+                "gateway:8081": f"gateway:{admin}",
             },
         }
         copy = self.folder / Path(source).name
@@ -449,6 +464,19 @@ def _form(number: int) -> aiohttp.FormData:
     return form
 
 
+async def _visited(session: aiohttp.ClientSession, deployment: Deployment) -> dict[str, int]:
+    """Sign in through the proxy and look at the pages, one gateway answering after the other; the status of each."""
+    await deployment.add_administrator("correct horse battery staple")
+    fields = {"name": "jane", "password": "correct horse battery staple"}
+    async with session.post(f"{deployment.pages_url}/sign-in", data=fields, allow_redirects=False) as answer:
+        assert answer.status == 303, await answer.text()
+    statuses = {}
+    for path in ("/", "/integrations", "/messages?text=Form", "/dead-letters", "/audit", "/account", "/metrics"):
+        async with session.get(f"{deployment.pages_url}{path}", allow_redirects=False) as answer:
+            statuses[path] = answer.status
+    return statuses
+
+
 async def _letters(session: aiohttp.ClientSession, url: str) -> list[dict[str, Any]]:
     """All letters in the mailbox."""
     letters: list[dict[str, Any]] = []
@@ -480,11 +508,12 @@ async def _all_arrived(session: aiohttp.ClientSession, deployment: Deployment) -
 async def test_the_deployment_delivers(deployment: Deployment) -> None:
     """What docker-compose.yml starts becomes healthy and delivers each of 500 forms once.
 
-    Meanwhile a worker and a gateway are stopped; no client gets an answer that is none.
+    Meanwhile a worker and a gateway are stopped; no client gets an answer that is none. Its pages are seen through the
+    proxy by whoever is signed in, its figures are not.
     """
     await deployment.up()
-    timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
+    timeout, jar = aiohttp.ClientTimeout(total=30), aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar) as session, asyncio.TaskGroup() as group:
         crowd = Crowd(session, deployment.url)
         submitting = group.create_task(crowd.submit_all())
         await asyncio.wait({submitting, group.create_task(crowd.half_done.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -492,6 +521,7 @@ async def test_the_deployment_delivers(deployment: Deployment) -> None:
             deployment.running[service][0].stop()
         await submitting
         letters = await _all_arrived(session, deployment)
+        pages = await _visited(session, deployment)
     exit_codes = await deployment.down()
 
     assert len(deployment.running["gateway"]) >= 2
@@ -499,4 +529,6 @@ async def test_the_deployment_delivers(deployment: Deployment) -> None:
     assert Counter(letter["subject"] for letter in letters) == {f"Form {number}": 1 for number in range(SUBMISSIONS)}
     large = [letter for letter in letters if letter["size"] > len(LARGE_FILE)]
     assert len(large) == SUBMISSIONS // WITH_FILE
+    assert pages.pop("/metrics") == 404
+    assert set(pages.values()) == {200}, pages
     assert set(exit_codes.values()) == {0}, exit_codes

@@ -6,7 +6,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from cli import printing
-from cli.commands import Complained, asked
+from cli.commands import asked
 from cli.operating import Json
 from cli.printing import moment
 
@@ -28,13 +28,10 @@ def list_audit(  # noqa: PLR0913 - the options of a command are its arguments
     json: Json = False,
 ) -> int:
     """List who changed what, newest first."""
-    try:
-        found = asked(
-            "audit.list", since=since, until=until, who=who, subject=subject, action=action, integration=integration,
-            before=before, limit=limit,
-        )  # fmt: skip
-    except Complained as told:
-        return told.code
+    found = asked(
+        "audit.list", since=since, until=until, who=who, subject=subject, action=action, integration=integration,
+        before=before, limit=limit,
+    )  # fmt: skip
     if json:
         printing.as_json(found)
         return 0

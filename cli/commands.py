@@ -21,12 +21,8 @@ COMPLAINTS = (*TOLD, *REFUSALS, Refused, NotRunning, SchemaMismatch)
 INTERRUPTED = 130
 
 
-class Complained(Exception):
-    """What was asked could not be done, and the person has been told why; carries the exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+class Complained(SystemExit):
+    """What was asked could not be done, and the person has been told why: the command ends with this code."""
 
 
 def run(story: Coroutine[Any, Any, Any]) -> Any:

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from cli import printing
-from cli.commands import Complained, asked
+from cli.commands import asked
 from cli.printing import moment
 from mailroom.operating.dead_letters import sheet_of, sheet_with_heading
 
@@ -26,10 +26,7 @@ _PAGE = 1000
 
 def list_groups(*, integration: Integration = None, limit: Limit = 50, json: Json = False) -> int:
     """List the open dead letters by what they have in common."""
-    try:
-        found = asked("dead_letters.list", integration=integration, limit=limit)
-    except Complained as told:
-        return told.code
+    found = asked("dead_letters.list", integration=integration, limit=limit)
     if json:
         printing.as_json(found)
         return 0
@@ -46,10 +43,7 @@ def list_groups(*, integration: Integration = None, limit: Limit = 50, json: Jso
 
 def show_group(group: Group, /, *, integration: Integration = None, limit: Limit = 20, json: Json = False) -> int:
     """Show one group: its cause, the youngest of its messages, its re-drives and its history."""
-    try:
-        found = asked("dead_letters.show", group=group, integration=integration, limit=limit)
-    except Complained as told:
-        return told.code
+    found = asked("dead_letters.show", group=group, integration=integration, limit=limit)
     if json:
         printing.as_json(found)
         return 0
@@ -72,19 +66,13 @@ def redrive_group(
     json: Json = False,
 ) -> int:
     """Have a whole group tried again, so many a second."""
-    try:
-        done = asked("dead_letters.redrive", group=group, integration=integration, per_second=per_second, why=why)
-    except Complained as told:
-        return told.code
+    done = asked("dead_letters.redrive", group=group, integration=integration, per_second=per_second, why=why)
     return _told(done, json=json)
 
 
 def list_redrives(*, limit: Limit = 20, json: Json = False) -> int:
     """List the re-drives of groups with how far they are, newest first."""
-    try:
-        found = asked("dead_letters.redrives", limit=limit)
-    except Complained as told:
-        return told.code
+    found = asked("dead_letters.redrives", limit=limit)
     if json:
         printing.as_json(found)
     else:
@@ -99,10 +87,7 @@ def stop_redrive(
     json: Json = False,
 ) -> int:
     """Queue no more of a group; what was queued goes on."""
-    try:
-        done = asked("dead_letters.stop", redrive_id=redrive_id)
-    except Complained as told:
-        return told.code
+    done = asked("dead_letters.stop", redrive_id=redrive_id)
     return _told(done, json=json)
 
 
@@ -115,10 +100,7 @@ def dismiss_group(
     json: Json = False,
 ) -> int:
     """Put a whole group out of sight; its messages stay what they are."""
-    try:
-        done = asked("dead_letters.dismiss", group=group, integration=integration, why=why)
-    except Complained as told:
-        return told.code
+    done = asked("dead_letters.dismiss", group=group, integration=integration, why=why)
     if json:
         printing.as_json(done)
     else:
@@ -130,15 +112,12 @@ def export_group(group: Group, /, *, integration: Integration = None, json: Json
     """Print whom a group concerns as CSV, the oldest first."""
     members: list[dict[str, Any]] = []
     begun = False
-    try:
-        for page in _pages(group, integration):
-            if json:
-                members += page
-            else:
-                sys.stdout.write(sheet_of(page) if begun else sheet_with_heading(page))
-                begun = True
-    except Complained as told:
-        return told.code
+    for page in _pages(group, integration):
+        if json:
+            members += page
+        else:
+            sys.stdout.write(sheet_of(page) if begun else sheet_with_heading(page))
+            begun = True
     if json:
         printing.as_json(members)
     return 0

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from cli import printing
-from cli.commands import Complained, asked
+from cli.commands import asked
 from cli.operating import Json
 
 
@@ -23,15 +23,10 @@ def explain(
     json: Json = False,
 ) -> int:
     """Explain what happens to a message, or would happen to one, and why."""
-    try:
-        if message_id is not None:
-            found = asked("explain.message", message_id=message_id)
-        else:
-            found = asked(
-                "explain.submission", service=service, kind=kind, from_address=sender, mailbox=mailbox, size=size
-            )
-    except Complained as told:
-        return told.code
+    if message_id is not None:
+        found = asked("explain.message", message_id=message_id)
+    else:
+        found = asked("explain.submission", service=service, kind=kind, from_address=sender, mailbox=mailbox, size=size)
     if json:
         printing.as_json(found)
     else:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from cli import printing
-from cli.commands import Complained, asked
+from cli.commands import asked
 from cli.operating import Json
 
 Service = Annotated[str, Parameter(help="The service's name, as `mailroom forms list` shows it.")]
@@ -13,10 +13,7 @@ Service = Annotated[str, Parameter(help="The service's name, as `mailroom forms 
 
 def list_forms(*, json: Json = False) -> int:
     """List the form services."""
-    try:
-        found = asked("forms.list")
-    except Complained as told:
-        return told.code
+    found = asked("forms.list")
     if json:
         printing.as_json(found)
     else:
@@ -33,10 +30,7 @@ def list_forms(*, json: Json = False) -> int:
 
 def show_form(name: Service, /, *, json: Json = False) -> int:
     """Show one service's options and where each comes from."""
-    try:
-        found = asked("forms.show", name=name)
-    except Complained as told:
-        return told.code
+    found = asked("forms.show", name=name)
     if json:
         printing.as_json(found)
         return 0
@@ -60,10 +54,7 @@ def form_to_paste(
     ] = False,
 ) -> int:
     """Print a form to paste into a page."""
-    try:
-        found = asked("forms.html", name=name, endpoint=endpoint)
-    except Complained as told:
-        return told.code
+    found = asked("forms.html", name=name, endpoint=endpoint)
     printing.lines(found["script" if script else "html"].splitlines())
     return 0
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from aiohttp import web
 from cyclopts import Parameter
 
-from cli.commands import Complained, run
+from cli.commands import run
 from cli.mailbox.faults import Faults
 from cli.mailbox.kept_faults import keeping_faults
 from cli.mailbox.letters import Letters
@@ -34,10 +34,7 @@ def mailbox(
 ) -> int:
     """Run the development mailbox alone: a real SMTP server that keeps what it gets, and shows it in a browser."""
     configure_logs(LogStyle.CONSOLE, LogLevel.WARNING)
-    try:
-        run(_mailbox(smtp, pages, folder))
-    except Complained as told:
-        return told.code
+    run(_mailbox(smtp, pages, folder))
     return 0
 
 

@@ -38,10 +38,7 @@ Why = Annotated[str | None, Parameter(help="The reason, for the history that oth
 
 def list_integrations(*, json: Json = False) -> int:
     """List the integrations with their states."""
-    try:
-        found = asked("integrations.list")
-    except Complained as told:
-        return told.code
+    found = asked("integrations.list")
     if json:
         printing.as_json(found)
     else:
@@ -58,10 +55,7 @@ def list_integrations(*, json: Json = False) -> int:
 
 def show_integration(name: Name, /, *, json: Json = False) -> int:
     """Show one integration: its configuration and state, the last transcript, who changed it."""
-    try:
-        found = asked("integrations.show", name=name)
-    except Complained as told:
-        return told.code
+    found = asked("integrations.show", name=name)
     if json:
         printing.as_json(found)
         return 0
@@ -99,10 +93,7 @@ def create_integration(  # noqa: PLR0913 - the options of a command are its argu
         host=host, port=port, security=security, username=username, sender=sender, mailbox=mailbox,
         max_connections=max_connections, per_second=per_second, per_day=per_day,
     )  # fmt: skip
-    try:
-        password = _password(password_file, ask=username is not None)
-    except Complained as told:
-        return told.code
+    password = _password(password_file, ask=username is not None)
     return _tested("integrations.create", json=json, name=name, given=given, password=password, enabled=not disabled)
 
 
@@ -132,10 +123,7 @@ def change_integration(  # noqa: PLR0913 - as above
         host=host, port=port, security=security, username=username, sender=sender, mailbox=mailbox,
         max_connections=max_connections, per_second=per_second, per_day=per_day,
     )  # fmt: skip
-    try:
-        password = _password(password_file, ask=ask_password or username is not None)
-    except Complained as told:
-        return told.code
+    password = _password(password_file, ask=ask_password or username is not None)
     if not given and password is None and not anonymous:
         printing.complain("nothing to change was given; `mailroom integrations set --help` shows what can be")
         return 1
@@ -146,10 +134,7 @@ def change_integration(  # noqa: PLR0913 - as above
 
 def delete_integration(name: Name, /, *, why: Why = None, json: Json = False) -> int:
     """Delete an integration: it never sends again, and its name is free. Its messages keep their history."""
-    try:
-        found = asked("integrations.delete", name=name, why=why)
-    except Complained as told:
-        return told.code
+    found = asked("integrations.delete", name=name, why=why)
     if json:
         printing.as_json(found)
         return 0
@@ -189,10 +174,7 @@ def reset_integration(
 
 
 def _preview(name: str, *, json: bool) -> int:
-    try:
-        found = asked("integrations.preview", name=name)
-    except Complained as told:
-        return told.code
+    found = asked("integrations.preview", name=name)
     if json:
         printing.as_json(found)
     else:
@@ -215,10 +197,7 @@ def _released(found: dict[str, Any]) -> list[str]:
 
 def disable_integration(name: Name, /, *, why: Why = None, json: Json = False) -> int:
     """Send nothing through an integration any more until it is reset; accepted forms wait."""
-    try:
-        found = asked("integrations.disable", name=name, why=why)
-    except Complained as told:
-        return told.code
+    found = asked("integrations.disable", name=name, why=why)
     if json:
         printing.as_json(found)
     else:
@@ -228,10 +207,7 @@ def disable_integration(name: Name, /, *, why: Why = None, json: Json = False) -
 
 def reseal_keys(*, json: Json = False) -> int:
     """Encrypt every stored password with the first key of MAILROOM_SECRET_KEY, so that the older ones can go."""
-    try:
-        done = asked("keys.reseal")
-    except Complained as told:
-        return told.code
+    done = asked("keys.reseal")
     if json:
         printing.as_json(done)
     else:
@@ -265,10 +241,7 @@ def list_messages(  # noqa: PLR0913 - the options of a command
     """List messages, newest first. Dead letters are those that are failed, expired or uncertain."""
     narrowed = {"status": status, "kind": kind, "service": service, "integration": integration, "since": since,
                 "until": until}  # fmt: skip
-    try:
-        found, further = _pages(search, narrowed, limit, before)
-    except Complained as told:
-        return told.code
+    found, further = _pages(search, narrowed, limit, before)
     if json:
         printing.as_json(found)
     else:
@@ -303,10 +276,7 @@ def _pages(
 
 def show_message(message_id: Id, /, *, json: Json = False) -> int:
     """Show where one message stands and every recorded attempt, with what the server said."""
-    try:
-        found = asked("messages.show", message_id=message_id)
-    except Complained as told:
-        return told.code
+    found = asked("messages.show", message_id=message_id)
     _print_message(found, json=json)
     return 0
 
@@ -340,10 +310,7 @@ def copy_message(
 
 
 def _done_with_message(operation: str, *, json: bool, **args: Any) -> int:
-    try:
-        found = asked(operation, **args)
-    except Complained as told:
-        return told.code
+    found = asked(operation, **args)
     _print_message(found, json=json)
     return 0
 
@@ -376,10 +343,7 @@ def _password(file: Path | None, *, ask: bool) -> str | None:
 
 
 def _tested(operation: str, *, json: bool, **args: Any) -> int:
-    try:
-        result = asked(operation, **args)
-    except Complained as told:
-        return told.code
+    result = asked(operation, **args)
     if json:
         printing.as_json(result)
     else:

@@ -23,10 +23,7 @@ PasswordFile = Annotated[
 
 def add_client(name: ClientName, /, *, role: WithRole, json: Json = False) -> int:
     """Let a program call the platform API; prints its id and its secret, once."""
-    try:
-        made = asked("clients.add", name=name, role=str(role))
-    except Complained as told:
-        return told.code
+    made = asked("clients.add", name=name, role=str(role))
     if json:
         printing.as_json(made)
         return 0
@@ -47,10 +44,7 @@ def disable_client(name: ClientName, /, *, json: Json = False) -> int:
 
 def add_user(name: UserName, /, *, role: WithRole, password_file: PasswordFile = None, json: Json = False) -> int:
     """Add a person; the password is asked for, or read from a file."""
-    try:
-        made = asked("users.add", name=name, role=str(role), password=_new_password(password_file))
-    except Complained as told:
-        return told.code
+    made = asked("users.add", name=name, role=str(role), password=_new_password(password_file))
     if json:
         printing.as_json(made)
     else:
@@ -69,10 +63,7 @@ def disable_user(name: UserName, /, *, json: Json = False) -> int:
 
 
 def _listed(operation: str, *, json: bool) -> int:
-    try:
-        found = asked(operation)
-    except Complained as told:
-        return told.code
+    found = asked(operation)
     if json:
         printing.as_json(found)
     else:
@@ -88,10 +79,7 @@ def _listed(operation: str, *, json: bool) -> int:
 
 
 def _disabled(operation: str, name: str, *, json: bool) -> int:
-    try:
-        done: dict[str, Any] = asked(operation, name=name)
-    except Complained as told:
-        return told.code
+    done: dict[str, Any] = asked(operation, name=name)
     if json:
         printing.as_json(done)
     else:

@@ -17,7 +17,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.commands import Complained, run
+from cli.commands import run
 from cli.console_shell import ConsoleShell
 from cli.desk import open_desk
 from cli.mailbox.faults import Faults
@@ -78,10 +78,7 @@ def up(
 ) -> int:
     """Run everything in one process: gateway, worker, queue, an SQLite database and a development mailbox."""
     configure_logs(LogStyle.CONSOLE, LogLevel.INFO if verbose else LogLevel.WARNING)
-    try:
-        run(run_up())
-    except Complained as told:
-        return told.code
+    run(run_up())
     return 0
 
 

@@ -469,16 +469,18 @@ def _settle_arrays(group: Sequence[Settlement]) -> dict[str, Any]:
     return arrays
 
 
+#: Built once: making them anew for each message takes as long as SQLite does.
+_END = sa.update(messages).where(messages.c.id == sa.bindparam("ended_id"))
+_OVERRULE = _END.where(messages.c.claims == sa.bindparam("ended_claim"), messages.c.status.in_(DEAD_LETTERS))
+
+
 def _settle_row(tx: Connection, s: Settlement) -> bool:
     mine = sa.and_(live.c.id == s.id, live.c.claim == s.claim)
     if s.status is not Status.SENT:
         mine = sa.and_(mine, live.c.status == Status.SENDING)
     if s.status in ENDED:
-        it, overrules = messages.c.id == s.id, tx.execute(sa.delete(live).where(mine)).rowcount != 1
-        if overrules:
-            overruled = DEAD_LETTERS if s.status is Status.SENT else ()
-            it = sa.and_(it, messages.c.claims == s.claim, messages.c.status.in_(overruled))
-        stood = tx.execute(sa.update(messages).where(it).values(_ending(s))).rowcount == 1
+        overrules = tx.execute(sa.delete(live).where(mine)).rowcount != 1
+        stood = _stood_as(tx, s, _OVERRULE if overrules else _END)
         if stood and overrules:
             dead_letters.remove(tx, [s.id])
         elif stood and s.status in DEAD_LETTERS:
@@ -490,6 +492,14 @@ def _settle_row(tx: Connection, s: Settlement) -> bool:
     if not _stands_in_messages(s):
         _record(tx, [s])
     return stood
+
+
+def _stood_as(tx: Connection, s: Settlement, ending: sa.Update) -> bool:
+    """Whether the message ended so; only a success may overrule an end that there is already."""
+    if ending is _OVERRULE and s.status is not Status.SENT:
+        return False
+    which = {"ended_id": s.id} | ({"ended_claim": s.claim} if ending is _OVERRULE else {})
+    return tx.execute(ending, which | _ending(s)).rowcount == 1
 
 
 def _record_overtaken(tx: Connection, group: Sequence[Settlement]) -> None:

@@ -4,12 +4,14 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from sqlalchemy import Connection, select
+
 from mailroom.kinds import KINDS
 from mailroom.message import Content, Kind, Status, new_message_id
-from mailroom.store import integrations, messages
+from mailroom.store import integrations, messages, schema
 from mailroom.store.content import encode_content
 from mailroom.store.integrations import NewIntegration
-from mailroom.store.messages import Attempt, Claimed, NewMessage, Settlement
+from mailroom.store.messages import Attempt, Claimed, NewMessage, Settlement, Standing
 from mailroom.store.opening import migrate, open_store
 from mailroom.store.port import Store
 
@@ -72,6 +74,11 @@ async def created(store: Store, **changes: Any) -> UUID:
     assert await store.transaction(integrations.create_absent, new, who="test", now=NOW)
     [row] = [row for row in await store.read(integrations.all_rows) if row.name == new.name]
     return UUID(str(row.id))
+
+
+def every_standing(tx: Connection) -> list[Standing]:
+    """Where all messages stand, the newest first."""
+    return messages.standings_of(tx, list(tx.execute(select(schema.messages.c.id)).scalars()))
 
 
 async def accepted(store: Store, integration_id: UUID, **changes: Any) -> NewMessage:

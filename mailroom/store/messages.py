@@ -606,19 +606,6 @@ def standings_of(tx: Connection, ids: Sequence[UUID]) -> list[Standing]:
     return [_standing(row) for row in rows if row.status != Status.REFUSED]
 
 
-def standings(
-    tx: Connection, *, status: Status | None = None, integration_id: UUID | None = None, limit: int = 50
-) -> list[Standing]:
-    """The newest messages first, at most `limit`."""
-    query = _STANDING.where(sa.or_(messages.c.status.is_(None), messages.c.status != Status.REFUSED))
-    if status is not None:
-        query = query.where(sa.func.coalesce(live.c.status, messages.c.status) == status)
-    if integration_id is not None:
-        query = query.where(messages.c.integration_id == integration_id)
-    rows = tx.execute(query.order_by(messages.c.id.desc()).limit(limit))
-    return [_standing(row) for row in rows]
-
-
 def _standing(row: Any) -> Standing:
     return Standing(
         id=row.id,
@@ -679,20 +666,8 @@ class Revived:
     integration_id: UUID
 
 
-def redrive(tx: Connection, message_id: UUID, *, at: datetime, expires_at: datetime) -> tuple[UUID, Kind]:
-    """Give a dead letter fresh attempts; its integration and kind, for the ticket. Raises NotADeadLetter."""
-    revived = _revive(tx, [message_id], at, dict.fromkeys(Kind, expires_at))
-    if not revived:
-        raise NotADeadLetter(f"{message_id} is not a dead letter that can be re-driven")
-    return revived[0].integration_id, revived[0].kind
-
-
 def redrive_all(tx: Connection, ids: Sequence[UUID], *, at: datetime) -> list[Revived]:
     """Give fresh attempts, and the time their kind is entitled to, to all of these that can be re-driven."""
-    return _revive(tx, ids, at, {kind: at + rules.expires_after for kind, rules in KINDS.items()})
-
-
-def _revive(tx: Connection, ids: Sequence[UUID], at: datetime, expires_at: Mapping[Kind, datetime]) -> list[Revived]:
     moved = tx.execute(
         sa.update(messages)
         .where(messages.c.id.in_(ids), messages.c.status.in_(DEAD_LETTERS), messages.c.answered == 0)
@@ -710,7 +685,7 @@ def _revive(tx: Connection, ids: Sequence[UUID], at: datetime, expires_at: Mappi
                 "id": one.id, "kind": one.kind, "integration_id": one.integration_id, "status": Status.QUEUED,
                 # Claim numbers go on, so that a late result of the old life cannot settle the new one.
                 "claim": one.claims + 1,
-                "queued_at": at, "expires_at": expires_at[Kind(one.kind)],
+                "queued_at": at, "expires_at": at + KINDS[Kind(one.kind)].expires_after,
                 "possible_duplicate": one.possible_duplicate,
             }
             for one in moved

@@ -13,7 +13,7 @@ from mailroom.store import audit, copying, dead_letters, letters, messages, sche
 from mailroom.store.audit import Entry
 from mailroom.store.copying import Again, NotCopied
 from mailroom.store.port import Store
-from tests.builders import NOW, a_message, a_settlement, accepted, claimed
+from tests.builders import NOW, a_message, a_settlement, accepted, claimed, every_standing
 
 LATER = NOW + timedelta(hours=1)
 
@@ -59,7 +59,7 @@ async def test_asked_twice_it_is_done_once(store: Store, integration_id: UUID) -
     for _ in range(2):
         await store.transaction(copying.send_again, wanted)
 
-    assert len(await store.read(messages.standings)) == 2
+    assert len(await store.read(every_standing)) == 2
     assert len(await store.read(audit.history, "message", original)) == 1
 
 
@@ -73,7 +73,7 @@ async def test_only_a_dead_letter_is_sent_again(store: Store, integration_id: UU
         with pytest.raises(NotCopied):
             await store.transaction(copying.send_again, again(original, integration_id))
 
-    assert len(await store.read(messages.standings)) == 1
+    assert len(await store.read(every_standing)) == 1
 
 
 async def test_what_was_answered_or_dismissed_can_be_sent_again(store: Store, integration_id: UUID) -> None:
@@ -84,7 +84,7 @@ async def test_what_was_answered_or_dismissed_can_be_sent_again(store: Store, in
     for original in (answered, dismissed):
         await store.transaction(copying.send_again, again(original, integration_id))
 
-    assert len(await store.read(messages.standings, status=Status.QUEUED)) == 2
+    assert [one.status for one in await store.read(every_standing)].count(Status.QUEUED) == 2
 
 
 async def test_a_copy_of_a_letter_stays_one(store: Store, integration_id: UUID) -> None:

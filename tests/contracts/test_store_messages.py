@@ -4,7 +4,6 @@ import asyncio
 import random
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,12 +11,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from mailroom.integration import IntendedState, ReportedState
+from mailroom.kinds import KINDS
 from mailroom.message import DEAD_LETTERS, MOVES, Kind, Lane, Status, new_message_id
 from mailroom.store import integrations, messages, schema, sessions, sweeping
 from mailroom.store.content import decode_content, encode_content
-from mailroom.store.messages import CARRIED_BY_CLAIM, Claimed, NotADeadLetter, Standing
+from mailroom.store.messages import CARRIED_BY_CLAIM, Claimed, Revived, Standing
 from mailroom.store.port import BadRow, Store, StoreUnavailable
-from tests.builders import NOW, a_content, a_message, a_settlement, accepted, an_attempt, claimed
+from tests.builders import NOW, a_content, a_message, a_settlement, accepted, an_attempt, claimed, every_standing
 
 SOON = NOW + timedelta(minutes=5)
 
@@ -263,7 +263,7 @@ async def test_any_other_late_result_loses(store: Store, integration_id: UUID, s
 async def test_a_late_success_after_a_redrive_changes_nothing(store: Store, integration_id: UUID) -> None:
     """A person's re-drive begins a new life, which a late result of the old one cannot end."""
     claim = await orphaned(store, integration_id, Kind.ACD)
-    await store.transaction(messages.redrive, claim.id, at=NOW, expires_at=SOON)
+    await store.transaction(messages.redrive_all, [claim.id], at=NOW)
 
     assert await store.statement(messages.settle, [a_settlement(claim)]) == [False]
     assert await status_of(store, claim.id) is Status.QUEUED
@@ -363,7 +363,7 @@ async def test_what_is_buried_can_never_be_accepted(store: Store, integration_id
     with pytest.raises(BadRow):
         await store.statement(messages.accept, [message])
     assert await store.read(messages.standing, message.id) is None
-    assert await store.read(messages.standings) == []
+    assert await store.read(every_standing) == []
 
 
 async def test_what_was_committed_is_told_so(store: Store, integration_id: UUID) -> None:
@@ -401,7 +401,7 @@ async def test_what_was_answered_1_is_taken_back(store: Store, integration_id: U
     assert await store.transaction(messages.revoke, group, NOW) == set()
     assert await store.transaction(messages.revoke, group, NOW) == set()
     assert await store.statement(messages.claim, [queued.id, held.id], uuid4()) == {}
-    assert await store.read(messages.standings) == []
+    assert await store.read(every_standing) == []
     assert await store.read(everything_said) == ([], [None, None, None])
     with pytest.raises(BadRow):
         await store.statement(messages.accept, [replace(queued, id=never)])
@@ -440,12 +440,12 @@ async def test_a_dead_letter_gets_fresh_attempts(store: Store, integration_id: U
     """A re-driven dead letter is queued with no attempts counted, and its claim numbers go on."""
     old = await ended(store, integration_id, status)
 
-    redriven = await store.transaction(messages.redrive, old.id, at=NOW, expires_at=SOON)
-    assert redriven == (integration_id, Kind.FORM)
+    redriven = await store.transaction(messages.redrive_all, [old.id], at=NOW)
+    assert redriven == [Revived(old.id, Kind.FORM, integration_id)]
     standing = await standing_of(store, old.id)
     assert (standing.status, standing.reason, standing.ended_at) == (Status.QUEUED, None, None)
     new = (await store.statement(messages.claim, [old.id], uuid4()))[old.id]
-    assert (new.attempts, new.blamed, new.expires_at) == (0, 0, SOON)
+    assert (new.attempts, new.blamed, new.expires_at) == (0, 0, NOW + KINDS[Kind.FORM].expires_after)
     assert new.claim > old.claim
 
 
@@ -454,9 +454,8 @@ async def test_only_a_dead_letter_can_be_redriven(store: Store, integration_id: 
     queued = await accepted(store, integration_id)
     held = await accepted(store, integration_id, status=Status.HELD)
     sent = await ended(store, integration_id, Status.SENT)
-    for message_id in (queued.id, held.id, sent.id, uuid4()):
-        with pytest.raises(NotADeadLetter):
-            await store.transaction(messages.redrive, message_id, at=NOW, expires_at=SOON)
+
+    assert await store.transaction(messages.redrive_all, [queued.id, held.id, sent.id, uuid4()], at=NOW) == []
 
 
 async def test_what_was_answered_as_failed_is_never_redriven(store: Store, integration_id: UUID) -> None:
@@ -464,8 +463,7 @@ async def test_what_was_answered_as_failed_is_never_redriven(store: Store, integ
     failed = await ended(store, integration_id, Status.FAILED)
 
     assert await store.statement(messages.answered_one, failed.id)
-    with pytest.raises(NotADeadLetter):
-        await store.transaction(messages.redrive, failed.id, at=NOW, expires_at=SOON)
+    assert await store.transaction(messages.redrive_all, [failed.id], at=NOW) == []
 
 
 @pytest.mark.parametrize("status", [Status.SENT, Status.UNCERTAIN])
@@ -477,22 +475,6 @@ async def test_only_a_final_failure_is_answered_one(store: Store, integration_id
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------
-
-
-async def test_the_newest_messages_are_shown_first(store: Store, integration_id: UUID) -> None:
-    """A list can be cut, and narrowed to a status and an integration."""
-    group = sorted((a_message(integration_id) for _ in range(4)), key=lambda message: message.id)
-    await store.statement(messages.accept, group)
-    await claimed(store, group[1])
-    ids = [message.id for message in group]
-
-    async def listed(**narrowed: Any) -> list[UUID]:
-        return [found.id for found in await store.read(messages.standings, **narrowed)]
-
-    assert await listed() == ids[::-1]
-    assert await listed(limit=2) == [ids[3], ids[2]]
-    assert await listed(status=Status.SENDING) == [ids[1]]
-    assert await listed(integration_id=uuid4()) == []
 
 
 async def test_statuses_are_told_of_what_exists(store: Store, integration_id: UUID) -> None:

@@ -16,7 +16,7 @@ from mailroom.message import new_message_id
 from mailroom.store import messages
 from mailroom.store.port import BadRow, StoreUnavailable
 from mailroom.store.sqlite import AlreadyOpen, SqliteStore
-from tests.builders import a_message
+from tests.builders import a_message, every_standing
 
 #: An integration's id; whether it exists is not asked at accept.
 NOBODY = uuid4()
@@ -70,7 +70,7 @@ async def test_two_event_loops_share_one_store(store: SqliteStore) -> None:
 
     await asyncio.gather(accept_each(here), asyncio.to_thread(asyncio.run, accept_each(there)))
 
-    found = await store.read(messages.standings, limit=200)
+    found = await store.read(every_standing)
     assert {one.id for one in found} == {message.id for message in here + there}
 
 

@@ -22,6 +22,7 @@ from mailroom.queue.ticket import Address
 from mailroom.roles import Role
 from mailroom.store import messages, schema
 from mailroom.store.messages import Standing
+from tests.builders import every_standing
 from tests.fault_proxy import FaultProxy, Mode
 from tests.gateway.cloud.caller import Caller, Told, caller_of
 from tests.journeys.office import MAILBOX, Office, proxied
@@ -231,14 +232,14 @@ async def test_a_letter_whose_commit_is_in_doubt_keeps_its_files(office: Office,
 
     assert (told.status, told.body["code"]) == (504, "outcome.unknown")
     assert (again.status, kept) == (200, b"words")
-    assert [one.kind for one in await office.store.read(messages.standings)].count(Kind.ACD) == 2
+    assert [one.kind for one in await office.store.read(every_standing)].count(Kind.ACD) == 2
 
 
 async def redriven(office: Office, copy: Standing) -> None:
     """Send a dead letter again, as the operator's command does: queued, with a ticket."""
     now = datetime.now(UTC)
     assert copy.integration_id is not None
-    await office.store.transaction(messages.redrive, copy.id, at=now, expires_at=now + timedelta(hours=4))
+    await office.store.transaction(messages.redrive_all, [copy.id], at=now)
     await office.ticketed(Address(KINDS[copy.kind].lane, copy.integration_id), [copy.id])
 
 
@@ -346,7 +347,7 @@ async def test_a_letter_caught_by_a_flip_fails_visibly(office: Office, sdk: Any)
             reply = {"to": [{"email": "jane@customer.test"}], "textBody": "It is on its way."}
             await agent.converses(lambda api: api.post_conversations_email_messages(form, body=reply))
             await office.reconfigure(reported_state=ReportedState.ERROR, cause=Cause.TIMED_OUT)
-            [copy] = [one for one in await office.store.read(messages.standings) if one.kind is Kind.ACD]
+            [copy] = [one for one in await office.store.read(every_standing) if one.kind is Kind.ACD]
             async with office.worker(enforcement=enforced):
                 await office.becomes(copy.id, Status.FAILED)
                 caught = await agent.converses(lambda api: api.get_conversations_email(form))

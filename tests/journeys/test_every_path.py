@@ -5,7 +5,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from uuid import UUID, uuid4
@@ -19,7 +19,7 @@ from mailroom.integration import Cause, IntendedState, ReportedState
 from mailroom.kinds import KINDS
 from mailroom.message import Kind, Status
 from mailroom.queue.ticket import Address, Ticket
-from mailroom.store import integrations, messages, schema, sessions
+from mailroom.store import integrations, messages, redrives, schema, sessions
 from mailroom.store.messages import Claimed, Settlement
 from tests.builders import migrated
 from tests.journeys.office import Office, a_row, an_office
@@ -89,9 +89,8 @@ def release(tx: Connection, message_id: UUID) -> None:
 
 def redrive(tx: Connection, message_id: UUID) -> None:
     """A dead letter that a person sends again."""
-    now = datetime.now(UTC)
     _settled(tx, message_id, Status.FAILED)
-    messages.redrive(tx, message_id, at=now, expires_at=now + timedelta(hours=1))
+    redrives.redrive_one(tx, message_id, who="jane", now=datetime.now(UTC))
 
 
 def group_redrive(tx: Connection, message_id: UUID) -> None:

@@ -18,8 +18,9 @@ from sqlalchemy import Connection
 from mailroom.gate import Enforcement
 from mailroom.integration import Cause, IntendedState, ReportedState
 from mailroom.roles import Role
-from mailroom.store import audit, messages, schema
+from mailroom.store import audit, schema
 from mailroom.store.content import decode_content
+from tests.builders import every_standing
 from tests.gateway.cloud.caller import Caller, Told, caller_of
 from tests.journeys.office import MAILBOX, Office
 
@@ -722,4 +723,4 @@ async def test_an_agentless_send_needs_a_domain_and_an_open_gate(caller: Caller,
     assert (unknown.status, unknown.body["code"]) == (400, "email.error.domain.not.verified")
     assert (closed.status, closed.body["code"]) == (400, "email.error.integration.error")
     assert await count(caller, schema.messages) == 0
-    assert await office.store.read(messages.standings) == []
+    assert await office.store.read(every_standing) == []

@@ -236,7 +236,17 @@ USERS = (
         """,
     ),
     ("list", "cli.people:list_users", "List the users with their roles, those that were disabled too."),
-    ("disable", "cli.people:disable_user", "Let a person in never again."),
+    (
+        "password",
+        "cli.people:set_password",
+        """Give a person another password.
+
+        It is asked for, or read from a file. They are signed out everywhere, and may try at once however often they
+        failed.
+        """,
+    ),
+    ("sign-out", "cli.people:sign_out", "Sign a person out everywhere; they can sign in again."),
+    ("disable", "cli.people:disable_user", "Let a person in never again; they are signed out everywhere."),
 )
 MESSAGES = (
     (

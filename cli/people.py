@@ -57,6 +57,36 @@ def list_users(*, json: Json = False) -> int:
     return _listed("users.list", json=json)
 
 
+def set_password(name: UserName, /, *, password_file: PasswordFile = None, json: Json = False) -> int:
+    """Give a person another password; it is asked for, or read from a file."""
+    try:
+        done: dict[str, Any] = asked("users.password", name=name, password=_new_password(password_file))
+    except Complained as told:
+        return told.code
+    if json:
+        printing.as_json(done)
+    else:
+        printing.lines([f"{name} has another password, and was signed out in {_places(done['signed_out'])}."])
+    return 0
+
+
+def sign_out(name: UserName, /, *, json: Json = False) -> int:
+    """Sign a person out everywhere."""
+    try:
+        done: dict[str, Any] = asked("users.sign_out", name=name)
+    except Complained as told:
+        return told.code
+    if json:
+        printing.as_json(done)
+    else:
+        printing.lines([f"{name} was signed out in {_places(done['signed_out'])}."])
+    return 0
+
+
+def _places(number: int) -> str:
+    return f"{number} {'place' if number == 1 else 'places'}"
+
+
 def disable_user(name: UserName, /, *, json: Json = False) -> int:
     """Let a person in never again."""
     return _disabled("users.disable", name, json=json)

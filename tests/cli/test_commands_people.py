@@ -11,12 +11,12 @@ from cli.desk import Refused, ask, open_desk
 from mailroom.operating.operations import perform
 from mailroom.operating.operator import Operator
 from mailroom.operating.people import BadName, UnknownRole
-from mailroom.passwords import BadPassword
+from mailroom.passwords import BadPassword, is_password
 from mailroom.queue.memory import MemoryQueue
 from mailroom.roles import Role
-from mailroom.store import clients, users
+from mailroom.store import clients, sign_ins, users
 from mailroom.store.clients import ClientNameTaken, UnknownClient
-from mailroom.store.opening import migrate
+from mailroom.store.opening import migrate, open_store
 from mailroom.store.sqlite import SqliteStore
 from mailroom.store.users import UnknownUser, UserNameTaken
 from tests.builders import migrated
@@ -51,6 +51,9 @@ async def operator(tmp_path: Path) -> AsyncIterator[Operator]:
         ("users.add", {"name": "bob", "role": "owner", "password": PASSWORD}, UnknownRole),
         ("users.add", {"name": "bob", "role": "admin", "password": "short"}, BadPassword),
         ("users.disable", {"name": "crm"}, UnknownUser),
+        ("users.password", {"name": "crm", "password": PASSWORD}, UnknownUser),
+        ("users.password", {"name": "jane", "password": "short"}, BadPassword),
+        ("users.sign_out", {"name": "crm"}, UnknownUser),
     ],
 )
 async def test_what_cannot_be_is_refused(
@@ -102,3 +105,32 @@ async def test_a_user_of_a_deployment(postgres: Postgres, tmp_path: Path) -> Non
     assert json.loads(disabled.stdout) == {"name": "bob", "disabled": True}
     assert [(one["name"], one["role"]) for one in json.loads(listed.stdout)] == [("bob", "admin")]
     assert PASSWORD not in added.stdout + listed.stdout + disabled.stdout
+
+
+async def test_a_password_of_a_deployment(postgres: Postgres, tmp_path: Path) -> None:
+    """Another password, and signing out, end every sign-in of a person, and of nobody else."""
+    address = postgres.new_database(migrated)
+    url = {"MAILROOM_DATABASE_URL": address, "MAILROOM_QUEUE_URL": "amqp://127.0.0.1:1/"}
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    store, now = open_store(address), datetime.now(UTC)
+    bob = await store.transaction(users.create, "bob", Role.ADMIN, "kept", who="test", now=now)
+    eve = await store.transaction(users.create, "eve", Role.VIEWER, "kept", who="test", now=now)
+    for whose in (bob, bob, eve):
+        await store.transaction(sign_ins.begin, whose, address="127.0.0.1", browser="a test", now=now)
+    changed = await mailroom(tmp_path, url, "users", "password", "bob", "--password-file", "password")
+    await store.transaction(sign_ins.begin, bob, address="127.0.0.1", browser="a test", now=now)
+    told = await mailroom(tmp_path, url, "users", "sign-out", "bob", "--json")
+    again = await mailroom(tmp_path, url, "users", "sign-out", "bob")
+    unasked = await mailroom(tmp_path, url, "users", "password", "bob")
+    left = await store.read(sign_ins.of_user, eve, now=now)
+    known = await store.read(sign_ins.account, "bob")
+    await store.aclose()
+
+    assert [one.returncode for one in (changed, told, again, unasked)] == [0, 0, 0, 1], changed.stderr
+    assert "bob has another password, and was signed out in 2 places." in changed.stdout
+    assert json.loads(told.stdout) == {"name": "bob", "signed_out": 1}
+    assert "bob was signed out in 0 places." in again.stdout
+    assert "--password-file" in unasked.stderr
+    assert known is not None
+    assert await is_password(PASSWORD, known.password_hash)
+    assert len(left) == 1

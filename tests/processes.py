@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 import subprocess
 import sys
@@ -102,10 +103,11 @@ def running(folder: Path, variables: Mapping[str, str], *arguments: str, module:
                 process.kill()
 
 
-async def get_json(url: str) -> tuple[int, Any]:
+async def get_json(url: str, cookie: str = "") -> tuple[int, Any]:
     """Status and body; (0, None) when nobody answers."""
+    headers = {"Cookie": cookie} if cookie else {}
     try:
-        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        async with aiohttp.ClientSession(headers=headers) as session, session.get(url) as answer:
             return answer.status, await answer.json(content_type=None)
     except aiohttp.ClientError:
         return 0, None
@@ -121,14 +123,42 @@ async def becomes(url: str, status: int) -> Any:
 
 async def letters(pages: str, count: int = 1) -> list[dict[str, Any]]:
     """The letters of the development mailbox whose pages are served there, once there are so many."""
-    async for _, body in _looks(f"http://{pages}/letters.json"):
+    return await _letters_at(f"http://{pages}/letters.json", "", count)
+
+
+def first_password(greeting: str) -> str:
+    """The password of the first administrator, which `mailroom up` tells at its first start."""
+    found = re.search(r"sign in as admin with (\S+), told only this once", greeting)
+    assert found is not None, greeting
+    return found[1]
+
+
+async def signed_in(pages: str, password: str, name: str = "admin") -> str:
+    """The cookie of somebody who has signed in at these pages."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            f"http://{pages}/sign-in", data={"name": name, "password": password}, allow_redirects=False
+        ) as answer,
+    ):
+        assert answer.status == 303, await answer.text()
+        return answer.headers["Set-Cookie"].split(";")[0]
+
+
+async def letters_of_up(pages: str, cookie: str, count: int = 1) -> list[dict[str, Any]]:
+    """The letters in the mailbox of a `mailroom up`, for somebody who is signed in, once there are so many."""
+    return await _letters_at(f"http://{pages}/mailbox/letters.json", cookie, count)
+
+
+async def _letters_at(url: str, cookie: str, count: int) -> list[dict[str, Any]]:
+    async for _, body in _looks(url, cookie):
         if body is not None and body["total"] >= count:
             return list(body["letters"])
     raise AssertionError(f"the mailbox did not get {count} letters")
 
 
-async def _looks(url: str) -> AsyncIterator[tuple[int, Any]]:
+async def _looks(url: str, cookie: str = "") -> AsyncIterator[tuple[int, Any]]:
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     while asyncio.get_running_loop().time() < deadline:
-        yield await get_json(url)
+        yield await get_json(url, cookie)
         await asyncio.sleep(0.1)

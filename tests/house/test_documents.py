@@ -11,12 +11,14 @@ import pytest
 from cyclopts import App
 
 from cli.__main__ import app
+from gateway.admin.pages import PAGES
 from gateway.forms.problems import Code
 from mailroom import diagrams
 from mailroom.integration import Cause
+from mailroom.roles import Permission, Role, may
 from mailroom.settings import Settings
 from mailroom.settings_file import ANY_SERVICE, CONFIG_VARIABLE, EMAIL, PREFIX, TOP_LEVEL
-from tests.processes import letters, running
+from tests.processes import first_password, letters_of_up, running, signed_in
 from tests.services import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +31,7 @@ EXPECTED = (
     "docs/form-api.md",
     "docs/platform-api.md",
     "docs/operating.md",
+    "docs/pages.md",
 )
 SOURCES = ("mailroom", "gateway", "worker", "cli", "tests", "benchmarks", "deploy", "docs")
 
@@ -181,6 +184,19 @@ def test_every_command_is_explained() -> None:
     }
 
 
+def test_every_role_may_on_the_pages_what_is_told() -> None:
+    """The document of the pages has a row for each of their permissions, with yes where a role has it."""
+    header = re.search(r"^\| on the pages \| (.*) \|$", (ROOT / "docs/pages.md").read_text(), re.MULTILINE)
+    assert header is not None
+    roles = [Role(name) for name in header[1].split(" | ")[:-1]]
+    asked = [page.permission for page in PAGES if page.permission is not None] + [Permission.MAILBOX_USE]
+
+    assert set(roles) == set(Role)
+    assert {row[-1]: row[1:-1] for row in cells("docs/pages.md", "on the pages")} == {
+        str(one): ["yes" if may(role, one) else "" for role in roles] for one in asked
+    }
+
+
 def test_every_cause_of_an_error_is_explained() -> None:
     """The operator's document lists each of the causes that set ERROR and no other."""
     assert {row[2] for row in cells("docs/operating.md", "what happened")} == set(Cause)
@@ -216,13 +232,13 @@ async def test_the_first_form_of_the_readme_arrives(tmp_path: Path) -> None:
     curl = shlex.split(shown_command[0].replace("\\\n", " "))
     listen, pages = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     with running(tmp_path, {"MAILROOM_LISTEN": listen, "MAILROOM_ADMIN_LISTEN": pages}, "up") as up:
-        await up.prints("Ctrl-C ends it.")
+        password = first_password(await up.prints("Ctrl-C ends it."))
         url = curl[-1].replace(Settings().listen, listen)
         async with aiohttp.ClientSession() as session, session.post(url, data=_form_of(curl)) as posted:
             answer = await posted.json()
-        (letter,) = await letters(pages)
+        (letter,) = await letters_of_up(pages, await signed_in(pages, password))
         await up.stop()
 
     assert answer == json.loads(shown_answer[1]) | {"interactionId": answer["interactionId"]}
     assert letter["subject"] == "A question"
-    assert f"http://{Settings().admin_listen}/" in text
+    assert f"http://{Settings().admin_listen}/mailbox/" in text

@@ -20,7 +20,7 @@ from gateway.cloud.routes import ENDPOINTS
 from mailroom.integration import Cause
 from mailroom.roles import Role, may
 from mailroom.settings import Settings
-from tests.processes import environment, letters, mailroom, running
+from tests.processes import environment, first_password, letters_of_up, mailroom, running, signed_in
 from tests.services import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -82,8 +82,13 @@ class Place:
     api: str
     pages: str
     smtp_port: str
+    password: str
     client_id: str
     client_secret: str
+
+    async def letters(self, count: int = 1) -> list[dict[str, Any]]:
+        """What arrived in its mailbox, once so many did."""
+        return await letters_of_up(self.pages, await signed_in(self.pages, self.password), count)
 
     def here(self, example: str) -> str:
         """An example with what is otherwise here than in the document."""
@@ -103,7 +108,7 @@ async def a_place(folder: Path, number: int = 0) -> AsyncIterator[Place]:
         added = await mailroom(folder, variables, *shlex.split(add))
         told = dict(re.findall(r"^client (id|secret) +(\S+)$", added.stdout, re.MULTILINE))
         assert smtp is not None, greeting
-        yield Place(api, pages, smtp[1], told["id"], told["secret"])
+        yield Place(api, pages, smtp[1], first_password(greeting), told["id"], told["secret"])
         await up.stop()
 
 
@@ -111,7 +116,7 @@ async def test_the_python_example_runs(tmp_path: Path) -> None:
     """The vendor's package, unmodified, does every step of the document, and prints what the document says."""
     async with a_place(tmp_path) as place:
         ended = await run_example(tmp_path, place, block("python"))
-        (letter,) = await letters(place.pages)
+        (letter,) = await place.letters()
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.match(r"ACTIVE it may send\nsent as <.*@company\.test>\n", ended.stdout)
@@ -127,7 +132,7 @@ async def test_the_example_of_an_agent_runs(tmp_path: Path) -> None:
         async with session.post(f"http://{place.api}/genesys/2/email/support", data=form) as answer:
             assert (await answer.json())["statusCode"] == 0
         ended = await run_example(tmp_path, place, block("python", 1))
-        subjects = {letter["subject"] for letter in await letters(place.pages, 2)}
+        subjects = {letter["subject"] for letter in await place.letters(2)}
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("Jane Doe asks: A question\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.processes import becomes, letters, mailroom, running
+from tests.processes import becomes, first_password, letters_of_up, mailroom, running, signed_in
 from tests.services import free_port
 
 SERVES = "Ctrl-C ends it."
@@ -50,12 +50,13 @@ async def test_the_printed_curl_arrives(tmp_path: Path, variables: dict[str, str
         printed = await up.prints(SERVES)
         answer = await follow(printed)
         pages = variables["MAILROOM_ADMIN_LISTEN"]
-        (letter,) = await letters(pages)
-        source = await source_of(pages, letter["id"])
+        cookie = await signed_in(pages, first_password(printed))
+        (letter,) = await letters_of_up(pages, cookie)
+        source = await source_of(pages, cookie, letter["id"])
         code = await up.stop()
 
     assert f"http://{variables['MAILROOM_LISTEN']}/genesys/2/email/support" in printed
-    assert f"http://{pages}/" in printed
+    assert f"http://{pages}/mailbox/" in printed
     assert answer["statusCode"] == 0
     assert letter["subject"] == "A question"
     assert letter["to"] == ["support@example.test"]
@@ -63,13 +64,32 @@ async def test_the_printed_curl_arrives(tmp_path: Path, variables: dict[str, str
     assert (code, up.said) == (0, "")
 
 
-async def source_of(pages: str, letter_id: str) -> str:
+async def source_of(pages: str, cookie: str, letter_id: str) -> str:
     """A letter as it came."""
     async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"http://{pages}/letters/{letter_id}/source") as answer,
+        aiohttp.ClientSession(headers={"Cookie": cookie}) as session,
+        session.get(f"http://{pages}/mailbox/letters/{letter_id}/source") as answer,
     ):
         return await answer.text()
+
+
+async def test_the_first_password_is_told_once(tmp_path: Path, variables: dict[str, str]) -> None:
+    """The first start tells the first administrator's password; a later one how another is set, and that one works."""
+    pages = variables["MAILROOM_ADMIN_LISTEN"]
+    (tmp_path / "password").write_text("another horse battery staple\n")
+    with running(tmp_path, variables, "up") as up:
+        told = first_password(await up.prints(SERVES))
+        await up.stop()
+    with running(tmp_path, variables, "up") as up:
+        later = await up.prints(SERVES)
+        changed = await mailroom(tmp_path, variables, "users", "password", "admin", "--password-file", "password")
+        cookie = await signed_in(pages, "another horse battery staple")
+        await up.stop()
+
+    assert told not in later
+    assert "users password admin" in later
+    assert (changed.returncode, changed.stderr) == (0, "")
+    assert cookie.startswith("mailroom=")
 
 
 async def test_ctrl_c_ends_it(tmp_path: Path, variables: dict[str, str]) -> None:
@@ -124,7 +144,7 @@ async def test_its_secrets_are_its_users_alone(tmp_path: Path, variables: dict[s
 async def test_the_integration_follows_the_mailbox(tmp_path: Path, variables: dict[str, str]) -> None:
     """When the mailbox's port is taken at the next start, it takes another and mail goes there."""
     with running(tmp_path, variables, "up") as up:
-        await up.prints(SERVES)
+        password = first_password(await up.prints(SERVES))
         await up.stop()
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -132,7 +152,8 @@ async def test_the_integration_follows_the_mailbox(tmp_path: Path, variables: di
         other.listen()
         with running(tmp_path, variables, "up") as up:
             answer = await follow(await up.prints(SERVES))
-            found = await letters(variables["MAILROOM_ADMIN_LISTEN"])
+            cookie = await signed_in(variables["MAILROOM_ADMIN_LISTEN"], password)
+            found = await letters_of_up(variables["MAILROOM_ADMIN_LISTEN"], cookie)
             await up.stop()
 
     assert answer["statusCode"] == 0
@@ -151,7 +172,8 @@ async def test_what_was_accepted_survives_a_kill(tmp_path: Path, variables: dict
     with running(tmp_path, variables, "up") as up:
         await up.prints(SERVES)
         reset = await mailroom(tmp_path, variables, "integrations", "reset", "main")
-        found = await letters(variables["MAILROOM_ADMIN_LISTEN"])
+        cookie = await signed_in(variables["MAILROOM_ADMIN_LISTEN"], first_password(printed))
+        found = await letters_of_up(variables["MAILROOM_ADMIN_LISTEN"], cookie)
         await up.stop()
 
     assert answer["statusCode"] == 0
@@ -180,8 +202,10 @@ async def test_the_operators_hands(tmp_path: Path, variables: dict[str, str]) ->
         return ended.stdout
 
     with running(tmp_path, variables, "up") as up:
-        answer = await follow(await up.prints(SERVES))
-        await letters(variables["MAILROOM_ADMIN_LISTEN"])
+        printed = await up.prints(SERVES)
+        answer = await follow(printed)
+        cookie = await signed_in(variables["MAILROOM_ADMIN_LISTEN"], first_password(printed))
+        await letters_of_up(variables["MAILROOM_ADMIN_LISTEN"], cookie)
         message_id = str(answer["interactionId"])
         test = json.loads(await told("integrations", "test", "main", "--json"))
         disabled = await told("integrations", "disable", "main", "--why", "for a test")

@@ -10,10 +10,10 @@ from mailroom.roles import Role
 from tests.gateway.cloud.caller import Caller
 from tests.journeys.office import Office
 
-LOOKERS = frozenset({Role.ADMIN, Role.VIEWER})
+LOOKERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.VIEWER})
 ADMINS = frozenset({Role.ADMIN})
 
-READERS = frozenset({Role.ADMIN, Role.AGENT, Role.VIEWER})
+READERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.AGENT, Role.VIEWER})
 AGENTS = frozenset({Role.ADMIN, Role.AGENT})
 SENDERS = frozenset({Role.ADMIN, Role.AGENT, Role.SENDER})
 

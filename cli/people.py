@@ -59,10 +59,7 @@ def list_users(*, json: Json = False) -> int:
 
 def set_password(name: UserName, /, *, password_file: PasswordFile = None, json: Json = False) -> int:
     """Give a person another password; it is asked for, or read from a file."""
-    try:
-        done: dict[str, Any] = asked("users.password", name=name, password=_new_password(password_file))
-    except Complained as told:
-        return told.code
+    done: dict[str, Any] = asked("users.password", name=name, password=_new_password(password_file))
     if json:
         printing.as_json(done)
     else:
@@ -72,10 +69,7 @@ def set_password(name: UserName, /, *, password_file: PasswordFile = None, json:
 
 def sign_out(name: UserName, /, *, json: Json = False) -> int:
     """Sign a person out everywhere."""
-    try:
-        done: dict[str, Any] = asked("users.sign_out", name=name)
-    except Complained as told:
-        return told.code
+    done: dict[str, Any] = asked("users.sign_out", name=name)
     if json:
         printing.as_json(done)
     else:

@@ -91,8 +91,8 @@ def _is_unspaced(run: str) -> bool:
 
 
 #: So many numbers there are for all terms. Were there more, nearly every new address would get one that the index does
-#: not have yet, and pages all over it would be written for each: 2.6 kB of log a message instead of 0.7 at ten million.
-#: With so many, one block in 1,500 is looked through for a term that it does not have.
+#: not have yet, and pages all over it would be written for each: ten million messages made an index of 545 MB in place of
+#: 269, in twice the time. With so many, one block in 1,500 is looked through for a term that it does not have.
 NUMBERS = 2**21
 
 

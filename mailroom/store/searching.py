@@ -128,7 +128,8 @@ class _Sought:
 
     def terms(self) -> list[str]:
         """What a block must have."""
-        found = {*self.words, self.address, self.domain} - {None}
+        # An address has its domain's number too, so that hardly a block is looked through by mistake.
+        found = {*self.words, self.address, self.domain, terms.domain(self.address or "")} - {None, ""}
         if self.query.kind is not None:
             found.add(terms.kind(self.query.kind))
         if self.query.service is not None:
@@ -226,9 +227,7 @@ def _led(tx: Connection, leader: sa.Table, window: _Window, sought: _Sought) -> 
     for part, size, edge in _parts(tx, key, window, LOOKS_BY_KEY):
         leading = sa.select(leader, key.label("led_id")).where(key >= part.first, key < part.end)
         led = leading.order_by(key.desc()).limit(size).subquery("led")
-        rows = _each(led, sought)
-        if leader is live:
-            rows = rows.where(led.c.status == sought.query.status)
+        rows = _each(led, sought, led.c.status if leader is live else None)
         if sought.query.integration_id is not None:
             rows = rows.where(led.c.integration_id == sought.query.integration_id)
         yield _Look(rows, edge, is_last=size == LOOKS_BY_KEY[-1])
@@ -316,18 +315,26 @@ def _within(stretches: Sequence[_Window], sought: _Sought) -> sa.Select[Any]:
     return _fitting(one, sought, stretch.join(one, sa.true()))
 
 
-def _each(led: sa.Subquery, sought: _Sought) -> sa.Select[Any]:
+def _each(led: sa.Subquery, sought: _Sought, now: ColumnElement[str] | None) -> sa.Select[Any]:
     """What fits of the messages that go with these rows; each is looked up, which the OFFSET keeps as it is."""
     mine = _CANDIDATES.where(messages.c.id == led.c.led_id)
     one = mine.offset(sa.literal_column("0")).lateral("m") if sought.dialect == "postgresql" else messages.alias("m")
     matching = sa.true() if sought.dialect == "postgresql" else one.c.id == led.c.led_id
-    return _fitting(one, sought, led.join(one, matching))
+    return _fitting(one, sought, led.join(one, matching), now)
 
 
-def _fitting(one: sa.FromClause, sought: _Sought, source: sa.FromClause | None = None) -> sa.Select[Any]:
-    """Those that fit so far as the database can tell; too many may pass for their texts, never too few."""
+def _fitting(
+    one: sa.FromClause,
+    sought: _Sought,
+    source: sa.FromClause | None = None,
+    now: ColumnElement[str] | None = None,
+) -> sa.Select[Any]:
+    """Those that fit so far as the database can tell; too many may pass for their texts, never too few.
+
+    `now` is the status of what is unfinished, where the source has it already.
+    """
     query = sought.query
-    found = [_status(one.c, query.status)]
+    found = [_status(one.c, query.status, now)]
     for column, value in (
         (one.c.kind, query.kind),
         (one.c.service, query.service),
@@ -344,12 +351,13 @@ def _fitting(one: sa.FromClause, sought: _Sought, source: sa.FromClause | None =
     return chosen.select_from(one if source is None else source).order_by(one.c.id.desc())
 
 
-def _status(one: Any, status: Status | None) -> ColumnElement[bool]:
+def _status(one: Any, status: Status | None, now: ColumnElement[str] | None) -> ColumnElement[bool]:
     if status is None:
         return sa.or_(one.status.is_(None), one.status != Status.REFUSED)
     if status in ENDED:
         return sa.and_(one.status == status)
-    now = sa.select(live.c.status).where(live.c.id == one.id).scalar_subquery()
+    if now is None:
+        now = sa.select(live.c.status).where(live.c.id == one.id).scalar_subquery()
     return sa.and_(one.status.is_(None), now == status)
 
 

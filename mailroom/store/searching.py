@@ -248,13 +248,18 @@ def _in_blocks(stretches: Sequence[_Window], sought: _Sought) -> Iterator[_Look]
 def _parts(
     tx: Connection, key: ColumnElement[UUID], window: _Window, sizes: Sequence[int]
 ) -> Iterator[tuple[_Window, int, UUID | None]]:
-    """The window in parts of so many keys, newest first, each with its edge; the last is where the sizes end."""
+    """The window in parts of so many keys, newest first, each with its edge; the last is where the sizes end.
+
+    Keys are counted down from one bound: given both, and no statistics yet, the planner would sort all between them.
+    """
     end = window.end
     for size in sizes:
         if window.first >= end:
             return
-        within = sa.select(key).where(key >= window.first, key < end)
-        edge = tx.execute(within.order_by(key.desc()).offset(size - 1).limit(1)).scalar_one_or_none()
+        older = sa.select(key).where(key < end).order_by(key.desc())
+        edge = tx.execute(older.offset(size - 1).limit(1)).scalar_one_or_none()
+        if edge is not None and edge < window.first:
+            edge = None
         yield _Window(edge or window.first, end), size, edge
         if edge is None:
             return

@@ -97,6 +97,10 @@ class ScriptedSmtp:
         """At this command (for this address, so many times) do that instead of the usual; a str is a reply."""
         self._scripts.append(_Scripted(command, Say(act) if isinstance(act, str) else act, address, times))
 
+    def forget(self, command: str) -> None:
+        """At this command do the usual again."""
+        self._scripts = [one for one in self._scripts if one.command != command]
+
     def act_at(self, command: str, argument: str = "") -> Act | None:
         """What is scripted for this moment; a script with a number of times is used up."""
         self._reached[command].set()

@@ -1,11 +1,16 @@
 """A browser for each test that asks for one: `page`, or `browser` for more pages, dark ones and narrow ones."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Page
 
 from tests.browser.kit import Browsing, browsing, take_picture
+from tests.browser.stage import Stage, a_stage
+from tests.builders import migrated
+from tests.journeys.office import an_office
+from tests.services import Postgres, RabbitMQ
 
 Picture = Callable[[Page, str], Awaitable[None]]
 
@@ -32,3 +37,13 @@ def picture(request: pytest.FixtureRequest) -> Picture:
             await take_picture(page, name)
 
     return take
+
+
+@pytest.fixture
+async def stage(postgres: Postgres, rabbitmq: RabbitMQ, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A deployment on real PostgreSQL and RabbitMQ, with its pages."""
+    async with (
+        an_office(tmp_path, postgres.new_database(migrated), rabbitmq.new_vhost()) as office,
+        a_stage(office) as stage,
+    ):
+        yield stage

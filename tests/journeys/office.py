@@ -70,11 +70,11 @@ class Office:
 
     @contextlib.asynccontextmanager
     async def gateway(self, **settings: Any) -> AsyncIterator[Gateway]:
-        """A gateway of this office, serving while inside; it has a store and a queue of its own."""
+        """A gateway of this office, serving while inside at `listen` or any free port, with a store and queue of its own."""
         store, queue = self.store_and_queue()
         gateway = Gateway(replace(self.settings, **settings), store, queue, self.attachments, VAULT)
         try:
-            async with gateway.running(), serving(gateway.app, "127.0.0.1:0") as address:
+            async with gateway.running(), serving(gateway.app, settings.get("listen", "127.0.0.1:0")) as address:
                 await asyncio.wait_for(gateway.watch.fresh(), 15)
                 self.addresses.append(address)
                 try:

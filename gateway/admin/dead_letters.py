@@ -13,7 +13,7 @@ from gateway.admin.live import live
 from mailroom.downloads import attachment_named
 from mailroom.store import dead_letters, redrives
 from mailroom.store.dead_letters import Group, Member
-from mailroom.store.redrives import HIGHEST_RATE, USUAL_RATE
+from mailroom.store.redrives import HIGHEST_RATE, LOWEST_RATE, USUAL_RATE, is_rate
 
 MEMBERS_ON_A_PAGE = 50
 ROWS_AT_ONCE = 1000
@@ -136,8 +136,8 @@ async def redrive(visit: Visit) -> web.Response:
         per_second = float(form.get("per_second", ""))
     except ValueError:
         per_second = 0.0
-    if not 0 < per_second <= HIGHEST_RATE:
-        return await _page(visit, f"Write how many a second: a number over 0, up to {HIGHEST_RATE:g}.", form)
+    if not is_rate(per_second):
+        return await _page(visit, f"Write how many a second: a number from {LOWEST_RATE:g} to {HIGHEST_RATE:g}.", form)
     try:
         await visit.console.store.transaction(
             redrives.request, integration_id, fingerprint, per_second=per_second, who=visit.who,

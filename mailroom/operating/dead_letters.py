@@ -12,7 +12,16 @@ from mailroom.operating.operator import Operator
 from mailroom.operating.sheets import as_csv
 from mailroom.store import audit, dead_letters, integrations, redrives
 from mailroom.store.dead_letters import SUBJECT, Group, Member, NoSuchGroup, NotOpen
-from mailroom.store.redrives import HIGHEST_RATE, USUAL_RATE, AlreadyRunning, NoSuchRedrive, NothingToRedrive, Redrive
+from mailroom.store.redrives import (
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    USUAL_RATE,
+    AlreadyRunning,
+    NoSuchRedrive,
+    NothingToRedrive,
+    Redrive,
+    is_rate,
+)
 
 #: Digits of a fingerprint that are enough to ask by.
 SHORTEST = 4
@@ -65,8 +74,8 @@ async def redrive_group(
     why: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Have a whole group tried again, so many a second; a worker does it."""
-    if not 0 < per_second <= HIGHEST_RATE:
-        raise BadRate(f"{per_second:g} a second is no rate; it is more than 0 and at most {HIGHEST_RATE:g}")
+    if not is_rate(per_second):
+        raise BadRate(f"{per_second:g} a second is no rate; it is from {LOWEST_RATE:g} to {HIGHEST_RATE:g}")
     found = await _known(operator, group, integration)
     asked = await operator.store.transaction(
         redrives.request, found.integration_id, found.fingerprint, per_second=per_second, who=operator.who, why=why,

@@ -21,6 +21,8 @@ from mailroom.store.sweeping import Due, hold_sweep_lock
 #: Messages a second of one re-drive.
 USUAL_RATE = 50.0
 HIGHEST_RATE = 1000.0
+#: One in a quarter of an hour. Of much less the time between two cannot be said, and no round of re-drives gets past it.
+LOWEST_RATE = 0.001
 
 #: However long nobody looked after a re-drive, what it missed is not made up for: no round queues more than what two
 #: seconds allow, or one message.
@@ -61,6 +63,11 @@ class Redrive:
     done: int
     ended_at: datetime | None
     stopped_by: str | None
+
+
+def is_rate(per_second: float) -> bool:
+    """Whether a re-drive can go at this rate."""
+    return LOWEST_RATE <= per_second <= HIGHEST_RATE
 
 
 def redrive_one(

@@ -193,3 +193,32 @@ async def test_one_letter_is_redriven_on_record(store: Store, integration_id: UU
     assert (entry.action, entry.who, entry.why, entry.at) == ("re-driven", "jane", "asked for", NOW)
     with pytest.raises(NotADeadLetter):
         await store.transaction(redrives.redrive_one, letter, who="jane", now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("per_second", "can_be"),
+    [
+        (50.0, True),
+        (redrives.HIGHEST_RATE, True),
+        (redrives.LOWEST_RATE, True),
+        (redrives.HIGHEST_RATE * 1.01, False),
+        (redrives.LOWEST_RATE * 0.99, False),
+        (0.0, False),
+        (-1.0, False),
+        (5e-324, False),
+        (float("nan"), False),
+        (float("inf"), False),
+    ],
+    ids=lambda value: f"{value:g}" if isinstance(value, float) else str(value),
+)
+def test_some_rates_are_none(per_second: float, can_be: bool) -> None:  # noqa: FBT001 - a table's column
+    """A re-drive asked for at no rate, or at one so small that its next round cannot be told, would stop all others."""
+    assert redrives.is_rate(per_second) is can_be
+
+
+async def test_the_slowest_does_not_stop_the_others(store: Store, integration_id: UUID) -> None:
+    """At the lowest rate the rounds of all re-drives go on."""
+    ids = await dead(store, integration_id, 2)
+    await requested(store, integration_id, per_second=redrives.LOWEST_RATE)
+
+    assert await queued(store, integration_id, NOW + 1000 * SECOND) == ids[:1]

@@ -13,6 +13,7 @@ from uuid import UUID
 from aiohttp import hdrs, web
 
 from gateway.admin.layout import Layout
+from gateway.admin.posted import posted
 from gateway.admin.pulse import Pulse
 from gateway.admission import Proxies
 from mailroom.attachments import AttachmentStore
@@ -108,8 +109,7 @@ class Visit:
 
     async def form(self) -> Mapping[str, str]:
         """What was typed, stripped."""
-        given = await self.request.post()
-        return {name: _typed(value) for name, value in given.items() if isinstance(value, str)}
+        return {name: _typed(value) for name, value in (await posted(self.request)).items()}
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """A whole page."""

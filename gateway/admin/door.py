@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hmac import compare_digest
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
 from gateway.admin.console import Console, NotFound, NotPossible, Visit, csrf_of
+from gateway.admin.posted import posted
 from mailroom.logs import get_logger
 from mailroom.operating.operations import REFUSALS
 from mailroom.roles import Permission, may
@@ -43,7 +44,6 @@ THEIR_BYTES = "sandbox; default-src 'none'; frame-ancestors 'none'"
 #: Where a program that is signed in may put the token of a form: no page of another site can send it (SEC-8).
 CSRF_HEADER = "X-CSRF-Token"
 
-_URLENCODED = "application/x-www-form-urlencoded"
 _TWO_YEARS = 63072000
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -154,8 +154,8 @@ def _to_sign_in(console: Console, request: web.Request) -> web.Response:
 
 def way_back(given: str) -> str:
     """Where to go after signing in: a path of ours, whatever the link said (ASVS 1.3: no open redirects)."""
-    parts = urlsplit(given)
-    is_ours = given.startswith("/") and not given.startswith(("//", "/\\")) and not parts.netloc and "\\" not in given
+    # Browsers drop control characters, and take a backslash for a slash (url.spec.whatwg.org, URL parsing).
+    is_ours = given.startswith("/") and not given.startswith("//") and "\\" not in given
     return given if is_ours and all(" " <= one != "\x7f" for one in given) else "/"
 
 
@@ -166,12 +166,8 @@ async def _is_ours(visit: Visit) -> bool:
     """Whether a form was sent by a page of this person's browser that we made (SEC-8)."""
     if not from_our_page(visit.request.headers, visit.request.host):
         return False
-    given = visit.request.headers.get(CSRF_HEADER) or await _csrf_of_form(visit.request)
-    return isinstance(given, str) and compare_digest(given.encode("utf-8", "replace"), visit.csrf.encode())
-
-
-async def _csrf_of_form(request: web.Request) -> object:
-    return (await request.post()).get("csrf") if request.content_type == _URLENCODED else None
+    given = visit.request.headers.get(CSRF_HEADER) or (await posted(visit.request)).get("csrf", "")
+    return compare_digest(given.encode("utf-8", "replace"), visit.csrf.encode())
 
 
 # --- what the browser is told -----------------------------------------------------------------------------------------
@@ -196,6 +192,16 @@ def told_to_browsers(console: Console) -> Callable[[web.Request, web.StreamRespo
     return prepare
 
 
+#: What a page says of what never comes to a handler of ours, or is no form: a headline and a sentence.
+_IN_WORDS = {
+    404: ("Not found", "There is nothing of this address."),
+    405: ("Not possible here", "This address is not for that."),
+    408: ("Too slow", "What was sent did not arrive in time. Send it again."),
+    413: ("Too much", "What was sent is larger than anything that a form of ours can hold."),
+}
+_OTHERWISE = ("Not possible", "What was sent cannot be understood. Load the page again.")
+
+
 def last_resort(console: Console) -> Any:
     """A middleware: whatever goes wrong ends in a page that says so, and never says how we are made (SEC-15)."""
 
@@ -204,8 +210,10 @@ def last_resort(console: Console) -> Any:
         try:
             return await handler(request)
         except web.HTTPException as error:
-            headline = {404: "Not found", 405: "Not possible here", 413: "Too much"}.get(error.status, "Not possible")
-            return _plain_problem(console, error.status, headline, "There is nothing of this address.")
+            answer = _plain_problem(console, error.status, *_IN_WORDS.get(error.status, _OTHERWISE))
+            if hdrs.ALLOW in error.headers:
+                answer.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+            return answer
         except (StoreUnavailable, CommitUnknown) as error:
             log.warning("page not served", path=request.path, error=str(error))
             return _plain_problem(console, 503, "The database does not answer", "Try again in a moment.")

@@ -109,6 +109,9 @@ def _own_address(visit: Visit) -> str:
 
 def _endpoint(visit: Visit, name: str) -> str:
     """Where a browser that sees this page may find the form API: the same host, at the API's port."""
-    host = visit.request.url.host or "127.0.0.1"
+    try:
+        host = visit.request.url.host or "127.0.0.1"
+    except ValueError:
+        host = "127.0.0.1"  # the request's own Host is none
     port = visit.console.settings.listen.rpartition(":")[2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}{PLACE}/{quote(name, safe='')}"

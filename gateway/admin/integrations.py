@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.admin.console import NotPossible, Visit
 from gateway.admin.live import live
+from gateway.admin.posted import posted
 from mailroom import pace
 from mailroom.integration import IN_PLAIN_WORDS, Cause, IntendedState, ReportedState, Security
 from mailroom.message import Status
@@ -304,8 +305,8 @@ def _login(row: Any, form: Mapping[str, str], password: str | None) -> Login | A
 
 async def _password(visit: Visit) -> str | None:
     """The password as it was typed: blanks at its ends may be part of it."""
-    given = (await visit.request.post()).get("password")
-    if not isinstance(given, str) or not given:
+    given = (await posted(visit.request)).get("password")
+    if not given:
         return None
     if len(given) > 1000 or "\0" in given or "\n" in given:  # noqa: PLR2004 - longer than any server takes
         raise NotPossible("This password is too long or has a line break in it. Type it again.")

@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.admin.console import NotFound, NotPossible, Visit
+from gateway.admin.posted import posted
 from mailroom.operating import people
 from mailroom.passwords import BadPassword, hashed, is_password
 from mailroom.roles import Role
@@ -28,8 +29,8 @@ async def _account(visit: Visit, wrong: str = "") -> web.Response:
 
 async def change_password(visit: Visit) -> web.Response:
     """Change one's own password, knowing the old one; all other sign-ins end."""
-    given = await visit.request.post()
-    old, new, again = (str(given.get(name, "")) for name in ("old", "new", "again"))
+    given = await posted(visit.request)
+    old, new, again = (given.get(name, "") for name in ("old", "new", "again"))
     known = await visit.console.store.read(sign_ins.account, visit.person.name)
     if known is None or not await is_password(old, known.password_hash):
         return await _account(visit, "The present password is wrong.")
@@ -79,8 +80,8 @@ async def _all(visit: Visit, wrong: str = "", name: str = "") -> web.Response:
 
 async def add(visit: Visit) -> web.Response:
     """Let a person in."""
-    given = await visit.request.post()
-    name, role, password = (str(given.get(one, "")) for one in ("name", "role", "password"))
+    given = await posted(visit.request)
+    name, role, password = (given.get(one, "") for one in ("name", "role", "password"))
     try:
         await people.add_user(visit.operator, name.strip(), role, password)
     except _CORRECTABLE as error:
@@ -110,7 +111,7 @@ async def _wanted(visit: Visit) -> dict[str, Any]:
 async def set_password(visit: Visit) -> web.Response:
     """Give a person another password."""
     one = await _wanted(visit)
-    password = str((await visit.request.post()).get("password", ""))
+    password = (await posted(visit.request)).get("password", "")
     try:
         await people.set_password(visit.operator, one["name"], password)
     except _CORRECTABLE as error:

@@ -12,6 +12,7 @@ from gateway.admin.console import Console, Visit
 from gateway.admin.door import let_in, let_out, token_of, way_back
 from gateway.admin.layout import span
 from gateway.admin.patience import WINDOW, may_try_at
+from gateway.admin.posted import URLENCODED, posted
 from gateway.admission import limited_as
 from mailroom.logs import get_logger
 from mailroom.passwords import Busy, hashed, is_password
@@ -44,13 +45,10 @@ class SignIn:
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Let somebody in whose name and password are right."""
-        if (
-            not from_our_page(request.headers, request.host)
-            or request.content_type != "application/x-www-form-urlencoded"
-        ):
+        if not from_our_page(request.headers, request.host) or request.content_type != URLENCODED:
             return await self._page(request, problem=ELSEWHERE, status=403)
-        form = await request.post()
-        name, password, after = (str(form.get(one, "")) for one in ("name", "password", "next"))
+        form = await posted(request)
+        name, password, after = (form.get(one, "") for one in ("name", "password", "next"))
         try:
             return await self._judged(request, name.strip(), password, after)
         except Busy:
@@ -59,7 +57,8 @@ class SignIn:
 
     async def _judged(self, request: web.Request, name: str, password: str, after: str) -> web.Response:
         address = self.console.address_of(request)
-        whos = (f"user {name[:LONGEST_NAME]}", f"address {limited_as(address)}")
+        # No database can hold every name; those that PostgreSQL cannot are nobody's.
+        whos = (f"user {name[:LONGEST_NAME]}".replace("\0", ""), f"address {limited_as(address)}")
         begun = await self._begun(whos)
         if isinstance(begun, datetime):
             wait = span(begun - datetime.now(UTC))

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,9 +33,9 @@ LONGEST_FIELD = 10_000
 
 @dataclass(slots=True)
 class Streams:
-    """How many pages are watched, and whether they must end because the process does."""
+    """How many pages each person watches, and whether that must end because the process does."""
 
-    open: int = 0
+    open: Counter[UUID] = field(default_factory=Counter)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 

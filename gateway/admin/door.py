@@ -207,6 +207,14 @@ def last_resort(console: Console) -> Any:
 
     @web.middleware
     async def handle(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        response = await answered(request, handler)
+        if request.writer.output_size and not response.prepared and request.transport is not None:
+            # The beginning of another answer is out: what followed would be taken for a part of that, or for the answer
+            # to the next request. An answer that breaks off is one that everybody knows to be incomplete.
+            request.transport.abort()
+        return response
+
+    async def answered(request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             return await handler(request)
         except web.HTTPException as error:

@@ -2,62 +2,94 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
-from gateway.admin.console import NotPossible, Visit
+from gateway.admin.console import NotFound, NotPossible, Streams, Visit
 from mailroom.logs import get_logger
 from mailroom.store import sign_ins
+from mailroom.store.integrations import UnknownIntegration
 from mailroom.store.port import StoreUnavailable
 
 log = get_logger(__name__)
 
-#: Seconds between two looks.
+#: Seconds between two looks of a stream when looking costs next to nothing.
 LOOK_SECONDS = 1.0
 
-#: Looks after which a stream makes sure that its reader is still signed in.
-SIGNED_IN_EVERY = 5
+#: All streams together look for no more than this share of the time: the same process and the same database take mail in.
+SHARE = 0.1
 
-#: Streams of one process.
+#: However many streams there are, and whatever they cost, each looks after so many seconds.
+LONGEST_PAUSE = 60.0
+
+#: Seconds after which a stream makes sure that its reader is still signed in, before it sends them anything.
+SIGNED_IN_SECONDS = 5.0
+
+#: Streams of one process, and of one person in it: nobody shall have them all.
 MOST_STREAMS = 200
+MOST_OF_ONE = 20
 
 #: Seconds that a browser may leave a fragment unread before its stream is ended.
 SEND_SECONDS = 20.0
 
+Fragment = Callable[[Visit], Awaitable[str]]
 
-async def live(visit: Visit, fragment: Callable[[Visit], Awaitable[str]]) -> web.StreamResponse:
+
+async def live(visit: Visit, fragment: Fragment) -> web.StreamResponse:
     """Send the fragment now and whenever it has changed, until the browser leaves, the process stops or they sign out."""
-    streams = visit.console.streams
-    if streams.open >= MOST_STREAMS:
+    with _counted(visit.console.streams, visit):
+        first = await _looked(visit, fragment)
+        stream = web.StreamResponse()
+        with contextlib.suppress(ConnectionError, TimeoutError):  # the browser left, or no longer reads
+            async with sse_response(visit.request, send_timeout=SEND_SECONDS) as stream:
+                with contextlib.suppress(NotFound, UnknownIntegration):  # what was watched is no more
+                    await _send_changes(stream, visit, fragment, first)
+        return stream
+
+
+@contextlib.contextmanager
+def _counted(streams: Streams, visit: Visit) -> Iterator[None]:
+    who = visit.person.user_id
+    if streams.open.total() >= MOST_STREAMS or streams.open[who] >= MOST_OF_ONE:
         raise NotPossible("Too many pages are watched at the moment; this one shows what was so when it was loaded.")
-    streams.open += 1
+    streams.open[who] += 1
     try:
-        async with sse_response(visit.request, send_timeout=SEND_SECONDS) as stream:
-            await _send_changes(stream, visit, fragment)
-    except (ConnectionError, TimeoutError):
-        pass  # the browser left, or no longer reads
+        yield
     finally:
-        streams.open -= 1
-    return stream
+        streams.open[who] -= 1
+        if not streams.open[who]:
+            del streams.open[who]
 
 
-async def _send_changes(stream: EventSourceResponse, visit: Visit, fragment: Callable[[Visit], Awaitable[str]]) -> None:
-    sent, looks, stopping = "", 0, visit.console.streams.stopping
-    while stream.is_connected() and not stopping.is_set() and await _may_go_on(visit, looks):
-        text = await _looked(visit, fragment)
+def pause(streams: int, cost: float) -> float:
+    """Seconds until a stream looks again, when its last look took so many seconds and there are so many streams."""
+    return min(max(LOOK_SECONDS, streams * cost / SHARE), LONGEST_PAUSE)
+
+
+async def _send_changes(stream: EventSourceResponse, visit: Visit, fragment: Fragment, text: str | None) -> None:
+    sent, streams, checked, cost = "", visit.console.streams, time.monotonic(), 0.0
+    while stream.is_connected() and not streams.stopping.is_set():
+        if time.monotonic() - checked >= SIGNED_IN_SECONDS:
+            checked = time.monotonic()
+            if not await _is_signed_in(visit):
+                return
         if text is not None and text != sent:
             await stream.send(text)
             sent = text
-        looks += 1
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
+            await asyncio.wait_for(streams.stopping.wait(), pause(streams.open.total(), cost))
+        began = time.monotonic()
+        text = await _looked(visit, fragment)
+        # Waiting for a database that is away is no work: the stream looks again soon, to see it come back.
+        cost = 0.0 if text is None else time.monotonic() - began
 
 
-async def _looked(visit: Visit, fragment: Callable[[Visit], Awaitable[str]]) -> str | None:
+async def _looked(visit: Visit, fragment: Fragment) -> str | None:
     try:
         return await fragment(replace(visit, now=datetime.now(UTC)))
     except StoreUnavailable as error:
@@ -65,9 +97,7 @@ async def _looked(visit: Visit, fragment: Callable[[Visit], Awaitable[str]]) -> 
         return None
 
 
-async def _may_go_on(visit: Visit, looks: int) -> bool:
-    if looks % SIGNED_IN_EVERY:
-        return True
+async def _is_signed_in(visit: Visit) -> bool:
     try:
         return await visit.console.store.read(
             sign_ins.is_valid, visit.person.hash, visit.person.role, now=datetime.now(UTC)

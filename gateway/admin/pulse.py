@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -61,17 +61,31 @@ class Taken(Generic[Figure]):
     take: Callable[[], Awaitable[Figure]]
     _value: Figure | None = None
     _good_until: float = float("-inf")
-    _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _taking: asyncio.Task[Figure] | None = None
 
     async def now(self) -> Figure:
-        """The figure, taken anew where it is old. Raises what taking it raises."""
-        async with self._taking:
-            if self._value is None or time.monotonic() >= self._good_until:
-                began = time.monotonic()
-                self._value = await self.take()
-                ended = time.monotonic()
-                self._good_until = ended + max(YOUNG_SECONDS, TIMES_ITS_COST * (ended - began))
+        """The figure, taken anew where it is old. Raises what taking it raises, to all who waited for it at once.
+
+        One after the other would each wait for a database that is away as long as all before it together.
+        """
+        if self._value is not None and time.monotonic() < self._good_until:
             return self._value
+        if self._taking is None:
+            self._taking = asyncio.create_task(self._taken())
+            self._taking.add_done_callback(self._ended)
+        return await asyncio.shield(self._taking)
+
+    async def _taken(self) -> Figure:
+        began = time.monotonic()
+        self._value = await self.take()
+        ended = time.monotonic()
+        self._good_until = ended + max(YOUNG_SECONDS, TIMES_ITS_COST * (ended - began))
+        return self._value
+
+    def _ended(self, taking: asyncio.Task[Figure]) -> None:
+        self._taking = None
+        if not taking.cancelled():
+            taking.exception()  # whoever waited has it; perhaps all of them have gone
 
 
 class Pulse:

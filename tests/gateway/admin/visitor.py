@@ -10,6 +10,8 @@ from typing import Any
 
 import aiohttp
 
+from gateway.admin.console import Console
+from gateway.admin.door import Page, add_page
 from gateway.app import Gateway
 from mailroom.passwords import hashed
 from mailroom.roles import Role
@@ -75,6 +77,7 @@ class Entrance:
 
     address: str
     store: Store
+    console: Console
 
     @asynccontextmanager
     async def browser(self) -> AsyncIterator[Visitor]:
@@ -99,8 +102,10 @@ class Entrance:
 
 
 @asynccontextmanager
-async def entrance_of(gateway: Gateway, store: Store) -> AsyncIterator[Entrance]:
-    """Serve the pages of this gateway on a free port."""
-    pages, _ = gateway.pages()
+async def entrance_of(gateway: Gateway, store: Store, *more: Page) -> AsyncIterator[Entrance]:
+    """Serve the pages of this gateway, and some of the test's own, on a free port."""
+    pages, console = gateway.pages()
+    for page in more:
+        add_page(pages, console, page)
     async with serving(pages, "127.0.0.1:0", shutdown_seconds=2) as address:
-        yield Entrance(address, store)
+        yield Entrance(address, store, console)

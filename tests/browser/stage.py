@@ -12,7 +12,6 @@ from playwright.async_api import Page
 from gateway.app import Gateway
 from mailroom.message import Status
 from mailroom.roles import Role
-from mailroom.serving import serving
 from mailroom.settings import EmailOptions
 from tests.gateway.admin.visitor import PASSWORD, Entrance
 from tests.journeys.office import VAULT, Office
@@ -96,6 +95,5 @@ async def a_stage(office: Office, workers: int = 2, **settings: Any) -> AsyncIte
         for _ in range(workers):
             await stack.enter_async_context(office.worker())
         await office.active()
-        pages, _ = gateway.pages()
-        address = await stack.enter_async_context(serving(pages, "127.0.0.1:0", shutdown_seconds=2))
-        yield Stage(office, smtp, gateway, Entrance(address, office.store))
+        entrance = await stack.enter_async_context(entrance_of(gateway, office.store))
+        yield Stage(office, smtp, gateway, entrance)

@@ -13,7 +13,7 @@ from gateway.app import Gateway
 from mailroom.message import Status
 from mailroom.roles import Role
 from mailroom.settings import EmailOptions
-from tests.gateway.admin.visitor import PASSWORD, Entrance
+from tests.gateway.admin.visitor import PASSWORD, Entrance, entrance_of
 from tests.journeys.office import VAULT, Office
 from tests.services import free_port
 from tests.smtp_server import ScriptedSmtp, scripted_smtp

@@ -55,6 +55,8 @@ LOOK_IS_OLD_SECONDS = 5.0
 #: Seconds between two looks for tallies that are old enough to be forgotten, and how old that is.
 FORGET_SECONDS = 3600.0
 TALLIES_KEPT = timedelta(days=8)
+#: How long they are kept by the minute; then by the hour, which is what a chart of a week can show.
+TALLIES_BY_MINUTE = timedelta(hours=26)
 
 #: Rows of one kind of finding in one pass.
 MOST = 5000
@@ -191,7 +193,9 @@ class Sweep:
             await self._look_for_lost_tickets(now)
 
     async def forget(self) -> None:
-        """Delete the tallies of last week."""
+        """Put the tallies of yesterday together by the hour, and delete those of last week."""
+        while await self.store.transaction(tallies.merge, before=datetime.now(UTC) - TALLIES_BY_MINUTE):
+            pass
         while await self.store.transaction(tallies.forget, before=datetime.now(UTC) - TALLIES_KEPT):
             pass
 

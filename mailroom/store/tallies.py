@@ -1,5 +1,6 @@
 """Queries of the tallies: what happened in each minute, added up by whoever saw it."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,8 @@ NO_INTEGRATION = UUID(int=0)
 
 #: What one pass forgets, by its time: so a delete stays small, however long nobody came.
 FORGOTTEN_AT_ONCE = timedelta(hours=1)
+
+_HOUR = timedelta(hours=1)
 
 
 class Key(NamedTuple):
@@ -126,6 +129,28 @@ def forget(tx: Connection, *, before: datetime) -> int:
         return 0
     gone = tx.execute(sa.delete(tallies).where(tallies.c.minute < min(before, oldest + FORGOTTEN_AT_ONCE)))
     return gone.rowcount
+
+
+def merge(tx: Connection, *, before: datetime) -> int:
+    """Put the minutes of the oldest hour that ended before this into that hour's first; how many rows those were.
+
+    A chart of a week would otherwise read millions of them. Several may do this at once: each row goes to one of them.
+    """
+    of, hour = tallies.c, _beginning(tx, _HOUR)
+    fine = sa.select(hour).where(of.minute < before - _HOUR, of.minute != hour).order_by(of.minute).limit(1)
+    begins = tx.execute(fine).scalar_one_or_none()
+    if begins is None:
+        return 0
+    gone = tx.execute(
+        sa.delete(tallies).where(of.minute > begins, of.minute < begins + _HOUR).returning(*tallies.c)
+    ).all()
+    sums: Counter[Key] = Counter()
+    minute = (begins - EPOCH) // timedelta(minutes=1)
+    for row in gone:
+        sums[Key(minute, row.what, row.kind, row.service, row.integration_id)] += row.number
+    if sums:
+        add(tx, sums)
+    return len(gone)
 
 
 def _columns(by: By | None) -> list[sa.ColumnElement[Any]]:

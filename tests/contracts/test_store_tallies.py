@@ -86,3 +86,20 @@ async def test_the_old_are_forgotten(store: Store) -> None:
 
     [left] = await store.read(tallies.totals, NOW - 9 * HOUR, NOW + HOUR, what=["sent"])
     assert (passes, left.number) == ([60, 60, 30], 10)
+
+
+async def test_old_minutes_are_put_together_by_the_hour(store: Store) -> None:
+    """The sums of each hour stay what they are, in a sixtieth of the rows; what is younger stays by the minute."""
+    await store.statement(tallies.add, {key(minute): 2 for minute in range(-150, 10)})
+    before = await store.read(tallies.series, NOW - 9 * HOUR, NOW + HOUR, HOUR, what=["sent"])
+    merged = []
+    while gone := await store.transaction(tallies.merge, before=NOW):
+        merged.append(gone)
+
+    after = await store.read(tallies.series, NOW - 9 * HOUR, NOW + HOUR, HOUR, what=["sent"])
+    by_minute = await store.read(tallies.series, NOW - 9 * HOUR, NOW + HOUR, HOUR / 60, what=["sent"])
+    assert after == before
+    assert merged == [30, 59]
+    assert len(by_minute) == 2 + 60 + 10, (
+        "of the hours that are over one row each; the last hour and ours are as they were"
+    )

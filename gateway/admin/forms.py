@@ -1,7 +1,6 @@
 """The pages of form services: their options and where each comes from, a live test, the HTML to paste, their numbers."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -11,9 +10,6 @@ from aiohttp import web
 from gateway.admin.console import NotFound, Visit
 from mailroom.operating import forms as operating
 from mailroom.operating.forms import PLACE, UnknownService
-from mailroom.store import tallies
-from mailroom.store.tallies import By
-from mailroom.tally import What
 
 #: Seconds that a live test may take: a service that waits for the outcome takes its time.
 TEST_SECONDS = 20.0
@@ -27,12 +23,14 @@ EXAMPLE = {
     "text": "This was sent from the page of the form.",
 }
 
-COUNTED = (What.ACCEPTED, What.REFUSED, What.AGAIN)
-
 
 async def show_all(visit: Visit) -> web.Response:
     """Every service with what came in through it."""
-    return visit.page("forms.html", services=await operating.list_forms(visit.operator), numbers=await _numbers(visit))
+    return visit.page(
+        "forms.html",
+        services=await operating.list_forms(visit.operator),
+        numbers=await visit.console.pulse.services.now(),
+    )
 
 
 async def show(visit: Visit) -> web.Response:
@@ -50,7 +48,7 @@ async def _page(
     except UnknownService as error:
         raise NotFound(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
     return visit.page(
-        "form.html", service=service, pasted=pasted, numbers=(await _numbers(visit)).get(name, {}),
+        "form.html", service=service, pasted=pasted, numbers=(await visit.console.pulse.services.now()).get(name, {}),
         endpoint=_endpoint(visit, name), answer=answer, given=given or EXAMPLE,
     )  # fmt: skip
 
@@ -79,21 +77,6 @@ async def _submitted(visit: Visit, name: str, fields: Mapping[str, str], key: st
         return {"status": None, "body": f"{type(error).__name__}: {error}", "id": None, "accepted": False}
     message_id = found.get("interactionId") if isinstance(found, dict) else None
     return {"status": answer.status, "body": body, "id": message_id, "accepted": message_id is not None}
-
-
-async def _numbers(visit: Visit) -> dict[str, dict[str, int]]:
-    """What came in through each service in the last day."""
-    found = await visit.console.store.read(
-        tallies.totals,
-        visit.now - timedelta(days=1),
-        visit.now + timedelta(minutes=1),
-        what=list(COUNTED),
-        by=By.SERVICE,
-    )
-    numbers: dict[str, dict[str, int]] = {}
-    for one in found:
-        numbers.setdefault(str(one.of), {})[one.what] = one.number
-    return numbers
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------

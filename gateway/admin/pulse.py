@@ -25,6 +25,9 @@ Figure = TypeVar("Figure")
 YOUNG_SECONDS = 0.8
 TIMES_ITS_COST = 10
 
+#: What is counted of submissions.
+OF_SUBMISSIONS = (What.ACCEPTED, What.REFUSED, What.AGAIN)
+
 #: Groups of dead letters that a page shows.
 MOST_GROUPS = 200
 
@@ -99,6 +102,8 @@ class Pulse:
         self.counts: Taken[Mapping[tuple[UUID, Status], int]] = Taken(lambda: store.read(sweeping.counts))
         self.waiting: Taken[Sequence[Waiting]] = Taken(lambda: store.read(sweeping.waiting))
         self.groups: Taken[Sequence[Group]] = Taken(lambda: store.read(dead_letters.groups, limit=MOST_GROUPS))
+        #: What came in through each service in the last day: accepted, refused, told to come again.
+        self.services: Taken[Mapping[str, Mapping[str, int]]] = Taken(lambda: _by_service(store))
         self.workers: Taken[int] = Taken(lambda: _workers(store))
         self.charts: Mapping[Span, Taken[Charted]] = {span: _of(charted, span) for span in Span}
 
@@ -109,6 +114,17 @@ def _of(charted: Callable[[Span], Awaitable[Charted]], span: Span) -> Taken[Char
 
 async def _workers(store: Store) -> int:
     return len(await store.read(sessions.beats))
+
+
+async def _by_service(store: Store) -> dict[str, dict[str, int]]:
+    now = datetime.now(UTC)
+    found = await store.read(
+        tallies.totals, now - timedelta(days=1), now + timedelta(minutes=1), what=list(OF_SUBMISSIONS), by=By.SERVICE
+    )
+    numbers: dict[str, dict[str, int]] = {}
+    for one in found:
+        numbers.setdefault(str(one.of), {})[one.what] = one.number
+    return numbers
 
 
 async def _charted(store: Store, span: Span) -> Charted:

@@ -88,14 +88,15 @@ async def _state(visit: Visit) -> str:
     store, now = visit.console.store, datetime.now(UTC)
     test = await store.read(connection_tests.newest_test, row.id)
     counts = await visit.console.pulse.counts.now()
-    used = await store.read(allowances.used_today, row.id, now=now)
+    sent = (await visit.console.pulse.sent_today.now()).get(row.id, 0)
+    used = await store.read(allowances.used_today, row.id, now=now) if row.per_day else None
     nobody = test is not None and test.taken_at is None and (now - test.requested_at).total_seconds() > NOBODY_SECONDS
     return visit.text(
         "_integration.html", row=row, cause=in_words(row.cause), test=test,
         test_cause=in_words(test.cause) if test else None,
         no_worker=nobody and not await store.read(sessions.beats),
         counts={status: counts.get((row.id, status), 0) for status in Status},
-        used=used, slow=is_slowed(row, now),
+        sent=sent, used=used, slow=is_slowed(row, now),
     )  # fmt: skip
 
 

@@ -105,6 +105,8 @@ class Pulse:
         #: What came in through each service in the last day: accepted, refused, told to come again.
         self.services: Taken[Mapping[str, Mapping[str, int]]] = Taken(lambda: _by_service(store))
         self.workers: Taken[int] = Taken(lambda: _workers(store))
+        #: By integration, since midnight (UTC).
+        self.sent_today: Taken[Mapping[UUID, int]] = Taken(lambda: _sent_today(store))
         self.charts: Mapping[Span, Taken[Charted]] = {span: _of(charted, span) for span in Span}
 
 
@@ -125,6 +127,15 @@ async def _by_service(store: Store) -> dict[str, dict[str, int]]:
     for one in found:
         numbers.setdefault(str(one.of), {})[one.what] = one.number
     return numbers
+
+
+async def _sent_today(store: Store) -> Mapping[UUID, int]:
+    now = datetime.now(UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    found = await store.read(
+        tallies.totals, midnight, now + timedelta(minutes=1), what=[What.SENT], by=By.INTEGRATION
+    )  # fmt: skip
+    return {one.of: one.number for one in found if isinstance(one.of, UUID)}
 
 
 async def _charted(store: Store, span: Span) -> Charted:

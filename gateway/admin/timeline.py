@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.admin.wording import because
+from mailroom.integration import ReportedState
 from mailroom.message import DEAD_LETTERS, Status
 from mailroom.store.messages import Attempt, Standing
 
@@ -31,7 +32,7 @@ class Event:
 
 
 def timeline(
-    standing: Standing, attempts: Sequence[Attempt], actions: Iterable[Any], moves: Iterable[Any]
+    standing: Standing, attempts: Sequence[Attempt], actions: Iterable[Any], moves: Sequence[Any]
 ) -> list[Event]:
     """Accepted, each attempt, what people did with it, how its integration moved meanwhile, and how it stands.
 
@@ -43,6 +44,7 @@ def timeline(
             what="Accepted",
             details=(f"through the service {standing.service}",) if standing.service else (),
         ),
+        *_found(moves, standing),
         *(_attempted(one) for one in attempts),
         *(_acted(one) for one in actions),
         *_moved(moves, standing),
@@ -62,9 +64,9 @@ def _attempted(one: Attempt) -> Event:
 
 
 def _protected(tls: str | None, outcome: str) -> str:
-    if outcome == "held":
-        return ""
-    return f"over {tls}" if tls else "not encrypted, or no connection"
+    if tls:
+        return f"over {tls}"
+    return {"held": "", "sent": "not encrypted"}.get(outcome, "not encrypted, or no connection")
 
 
 def _tone(outcome: str) -> str:
@@ -74,6 +76,17 @@ def _tone(outcome: str) -> str:
 def _acted(row: Any) -> Event:
     told = " ".join(part for part in (row.before, row.after) if part)
     return Event(at=row.at, what=f"{row.action} by {row.who}", details=tuple(filter(None, (told, row.why))))
+
+
+def _found(rows: Iterable[Any], standing: Standing) -> Iterator[Event]:
+    """A message that is accepted for an integration that may not send waits without a try that would tell of it."""
+    before = [row for row in rows if row.at < standing.accepted_at and row.after in set(ReportedState)]
+    newest = max(before, key=lambda row: row.at, default=None)
+    if newest is not None and newest.after != ReportedState.ACTIVE:
+        why = (newest.why,) if newest.why else ()
+        yield Event(
+            at=standing.accepted_at, what=f"Its integration was {newest.after} already", tone="warn", details=why
+        )
 
 
 def _moved(rows: Iterable[Any], standing: Standing) -> Iterator[Event]:

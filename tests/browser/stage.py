@@ -9,9 +9,14 @@ from uuid import UUID
 
 from playwright.async_api import Page
 
+from cli.console_shell import ConsoleShell
+from cli.mailbox.faults import Faults
+from cli.mailbox.letters import Letters
+from cli.mailbox.pages import add_routes
 from gateway.app import Gateway
 from mailroom.message import Status
 from mailroom.roles import Role
+from mailroom.serving import serving
 from mailroom.settings import EmailOptions
 from tests.gateway.admin.visitor import PASSWORD, Entrance, entrance_of
 from tests.journeys.office import VAULT, Office
@@ -39,6 +44,9 @@ class Stage:
     smtp: ScriptedSmtp
     gateway: Gateway
     entrance: Entrance
+    #: What the pages of the development mailbox show, as under `mailroom up`; nothing is delivered there by itself.
+    letters: Letters
+    faults: Faults
 
     def url(self, path: str = "/") -> str:
         """Where a page is."""
@@ -95,5 +103,8 @@ async def a_stage(office: Office, workers: int = 2, **settings: Any) -> AsyncIte
         for _ in range(workers):
             await stack.enter_async_context(office.worker())
         await office.active()
-        entrance = await stack.enter_async_context(entrance_of(gateway, office.store))
-        yield Stage(office, smtp, gateway, entrance)
+        letters, faults = Letters(office.folder / "mailbox"), Faults()
+        pages, console = gateway.pages(mailbox=True)
+        add_routes(pages, letters, prefix="/mailbox", faults=faults, shell=ConsoleShell(console))
+        address = await stack.enter_async_context(serving(pages, "127.0.0.1:0", shutdown_seconds=2))
+        yield Stage(office, smtp, gateway, Entrance(address, office.store, console), letters, faults)

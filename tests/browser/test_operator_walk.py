@@ -41,9 +41,10 @@ async def test_a_refused_password_is_seen_understood_and_mended(page: Page, brow
     await expect(need).to_contain_text("user name or password")
     assert await page.evaluate(IS_MARKED)
 
-    # Its page says what the server said, and never the password.
+    # Its page says how much it sent, what the server said, and never the password.
     await need.get_by_role("link", name="See why and reset").click()
     await expect(page.get_by_role("heading", name="What the server said")).to_be_visible()
+    await expect(page.locator(".figures > div", has_text="sent today")).to_contain_text("1")
     await expect(page.locator("pre").first).to_contain_text("535")
     assert SECRET not in await page.content()
     await held(stage, 12)
@@ -220,6 +221,7 @@ async def everything_there_is(stage: Stage) -> list[str]:
     await office.becomes(failed, Status.FAILED)
     stage.change_the_password()
     waits = await stage.submit("It waits")
+    letter = await stage.letters.store("forms@company.test", ["support@company.test"], stage.smtp.inbox[0].content)
     await office.state(ReportedState.ERROR)
     main = await stage.path_of()
     async with stage.entrance.browser() as visitor:
@@ -228,11 +230,13 @@ async def everything_there_is(stage: Stage) -> list[str]:
         people = await visitor.get("/people")
     group = groups.text.split('class="plain" href="')[1].split('"')[0]
     person = people.text.split('href="/people/')[1].split('"')[0]
+    messages = [f"/messages/{one}" for one in (sent, failed, waits)]
     return [
         "/", "/?span=week", "/integrations", "/integrations/new", main, f"{main}/reset", f"{main}/disable", f"{main}/edit",
-        f"{main}/delete", "/messages", "/messages?text=nothing-like-it", f"/messages/{sent}", f"/messages/{failed}",
-        f"/messages/{waits}", f"/messages/{failed}/copy", f"/messages/{failed}/dismiss", "/dead-letters", group, "/forms",
-        "/forms/support", "/explain", f"/explain?message={waits}", "/audit", "/people", f"/people/{person}", "/account",
+        f"{main}/delete", "/messages", "/messages?text=nothing-like-it", *messages, f"{messages[1]}/copy",
+        f"{messages[1]}/dismiss", "/dead-letters", group, "/forms", "/forms/support", "/explain",
+        f"/explain?message={waits}", "/audit", "/people", f"/people/{person}", "/account", "/mailbox/",
+        f"/mailbox/letters/{letter.id}", "/mailbox/faults",
     ]  # fmt: skip
 
 

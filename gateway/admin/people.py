@@ -7,14 +7,19 @@ from typing import Any
 from aiohttp import web
 
 from gateway.admin.console import NotFound, NotPossible, Visit
+from gateway.admin.layout import span
 from gateway.admin.posted import posted
+from gateway.admin.tries import begin_try
 from mailroom.operating import people
-from mailroom.passwords import BadPassword, hashed, is_password
+from mailroom.passwords import BadPassword, Busy, hashed, is_password
 from mailroom.roles import Role
 from mailroom.store import sign_ins, users
+from mailroom.store.sign_ins import Account
 
 #: Everything about people that a form of theirs can be told to correct.
 _CORRECTABLE = people.REFUSALS
+
+_BUSY = "Too many passwords are tried at the moment. Try again in a few seconds."
 
 
 async def show_account(visit: Visit) -> web.Response:
@@ -22,31 +27,46 @@ async def show_account(visit: Visit) -> web.Response:
     return await _account(visit)
 
 
-async def _account(visit: Visit, wrong: str = "") -> web.Response:
+async def _account(visit: Visit, wrong: str = "", status: int = 400) -> web.Response:
     places = await visit.console.store.read(sign_ins.of_user, visit.person.user_id, now=visit.now)
-    return visit.page("account.html", status=400 if wrong else 200, places=places, wrong=wrong)
+    return visit.page("account.html", status=status if wrong else 200, places=places, wrong=wrong)
 
 
 async def change_password(visit: Visit) -> web.Response:
     """Change one's own password, knowing the old one; all other sign-ins end."""
     given = await posted(visit.request)
     old, new, again = (given.get(name, "") for name in ("old", "new", "again"))
-    known = await visit.console.store.read(sign_ins.account, visit.person.name)
-    if known is None or not await is_password(old, known.password_hash):
-        return await _account(visit, "The present password is wrong.")
     if new != again:
         return await _account(visit, "The two new passwords differ. Type both again.")
+    # Not counted with the tries to sign in: whoever has got hold of a sign-in shall not keep its owner out.
+    begun = await begin_try(visit.console.store, [f"change {visit.person.name}"])
+    if isinstance(begun, datetime):
+        wait = span(begun - datetime.now(UTC))
+        return await _account(visit, f"Too many tries failed. Wait {wait}, then try again.", status=429)
     try:
-        kept = await hashed(new)
-    except BadPassword as error:
-        return await _account(visit, f"{error}.")
+        known = await _with_password(visit, old)
+        kept = await hashed(new) if known is not None else ""
+    except (Busy, BadPassword) as error:
+        await visit.console.store.transaction(sign_ins.take_back, begun)
+        return await _account(visit, _BUSY if isinstance(error, Busy) else f"{error}.")
 
-    def change(tx: Any) -> None:
-        users.set_password(tx, visit.person.name, kept, who=visit.who, now=datetime.now(UTC))
-        sign_ins.end_all(tx, visit.person.user_id, but=visit.person.hash)
+    def change(tx: Any) -> bool:
+        if known is None or not sign_ins.is_still(tx, known):
+            return False
+        sign_ins.take_back(tx, begun)
+        users.set_password(tx, known.name, kept, who=visit.who, now=datetime.now(UTC))
+        sign_ins.end_all(tx, known.user_id, but=visit.person.hash)
+        return True
 
-    await visit.console.store.transaction(change)
+    if not await visit.console.store.transaction(change):
+        return await _account(visit, "The present password is wrong.")
     return visit.see_other("/account", done="password")
+
+
+async def _with_password(visit: Visit, password: str) -> Account | None:
+    """One's own account, where this is its password. Raises Busy."""
+    known = await visit.console.store.read(sign_ins.account, visit.person.name)
+    return known if known is not None and await is_password(password, known.password_hash) else None
 
 
 async def sign_out_elsewhere(visit: Visit) -> web.Response:

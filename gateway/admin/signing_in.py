@@ -11,8 +11,9 @@ from aiohttp import web
 from gateway.admin.console import Console, Visit
 from gateway.admin.door import let_in, let_out, token_of, way_back
 from gateway.admin.layout import span
-from gateway.admin.patience import WINDOW, may_try_at
+from gateway.admin.patience import WINDOW
 from gateway.admin.posted import URLENCODED, posted
+from gateway.admin.tries import begin_try
 from gateway.admission import limited_as
 from mailroom.logs import get_logger
 from mailroom.passwords import Busy, hashed, is_password
@@ -59,7 +60,7 @@ class SignIn:
         address = self.console.address_of(request)
         # No database can hold every name; those that PostgreSQL cannot are nobody's.
         whos = (f"user {name[:LONGEST_NAME]}".replace("\0", ""), f"address {limited_as(address)}")
-        begun = await self._begun(whos)
+        begun = await begin_try(self.console.store, whos)
         if isinstance(begun, datetime):
             wait = span(begun - datetime.now(UTC))
             problem = f"Too many tries failed. Wait {wait}, then try again."
@@ -70,22 +71,11 @@ class SignIn:
         except Busy:
             await self.console.store.transaction(sign_ins.take_back, begun)
             raise
-        if known is None or not is_right:
+        let_in = await self._let_in(request, known, begun, address, after) if known is not None and is_right else None
+        if let_in is None:
             await self._note_refusal(known, address)
             return await self._page(request, problem=WRONG, name=name, next=after, status=403)
-        return await self._let_in(request, known, begun, address, after)
-
-    async def _begun(self, whos: Sequence[str]) -> list[UUID] | datetime:
-        """Count a failure before it is one, so that guesses sent at once are counted too; or from when on it is allowed."""
-
-        def begin(tx: Any) -> list[UUID] | datetime:
-            now = datetime.now(UTC)
-            sign_ins.lock(tx, whos)
-            moments = (may_try_at(sign_ins.failures(tx, who, since=now - WINDOW)) for who in whos)
-            wait = max((moment for moment in moments if moment is not None), default=now)
-            return wait if wait > now else sign_ins.note_failure(tx, whos, now=now)
-
-        return await self.console.store.transaction(begin)
+        return let_in
 
     async def _account(self, name: str) -> Account | None:
         try:
@@ -108,12 +98,15 @@ class SignIn:
 
     async def _let_in(
         self, request: web.Request, known: Account, begun: Sequence[UUID], address: str, after: str
-    ) -> web.Response:
+    ) -> web.Response | None:
+        """Signed in; None when the password was changed, or the account disabled, while it was held against the old one."""
         browser = request.headers.get("User-Agent", "")[:LONGEST_BROWSER]
         old = token_of(self.console, request)
         now = datetime.now(UTC)
 
-        def enter(tx: Any) -> str:
+        def enter(tx: Any) -> str | None:
+            if not sign_ins.is_still(tx, known):
+                return None
             sign_ins.take_back(tx, begun)
             sign_ins.forgive(tx, f"user {known.name}")
             sign_ins.forget_old(tx, now=now, failures_before=now - 2 * WINDOW)
@@ -124,6 +117,8 @@ class SignIn:
             return sign_ins.begin(tx, known.user_id, address=address, browser=_printable(browser), now=now)
 
         token = await self.console.store.transaction(enter)
+        if token is None:
+            return None
         response = web.Response(status=303, headers={"Location": way_back(after)})
         let_in(self.console, request, response, token)
         return response

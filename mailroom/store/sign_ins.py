@@ -58,6 +58,14 @@ def account(tx: Connection, name: str) -> Account | None:
     return None if row is None else Account(row.id, row.name, row.password_hash)
 
 
+def is_still(tx: Connection, known: Account) -> bool:
+    """Whether an account's password is still the one that was verified, and will be until this transaction ends."""
+    same = sa.and_(
+        users.c.id == known.user_id, users.c.password_hash == known.password_hash, users.c.ended_at.is_(None)
+    )
+    return tx.execute(sa.select(users.c.id).where(same).with_for_update()).first() is not None
+
+
 def begin(tx: Connection, user_id: UUID, *, address: str, browser: str, now: datetime) -> str:
     """Sign somebody in; the token for their browser, which is kept nowhere."""
     token = secrets.token_urlsafe(_TOKEN_BYTES)

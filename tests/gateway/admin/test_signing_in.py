@@ -9,10 +9,12 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 
+from gateway.admin.patience import MOST_FAILURES
 from mailroom.operating import people
 from mailroom.operating.operator import Operator
+from mailroom.passwords import MOST_WAITING, hashed, is_password
 from mailroom.queue.memory import MemoryQueue
-from mailroom.store import audit, schema, sign_ins
+from mailroom.store import audit, schema, sign_ins, users
 from tests.gateway.admin.visitor import PASSWORD, Entrance, Visitor
 
 
@@ -323,3 +325,67 @@ async def test_an_unknown_name_takes_as_long_as_a_known_one(entrance: Entrance) 
 
     known, unknown = (statistics.median(taken[1:]) for taken in times.values())
     assert unknown > known / 3, "computing the password is what takes the time, and both do it"
+
+
+async def failures(entrance: Entrance) -> int:
+    """How many tries are counted."""
+
+    def count(tx: sa.Connection) -> int:
+        return tx.execute(sa.select(sa.func.count()).select_from(schema.sign_in_failures)).scalar_one()
+
+    return await entrance.store.read(count)
+
+
+async def test_a_password_that_is_changed_meanwhile_lets_nobody_in(entrance: Entrance) -> None:
+    """Who is kept out by a new password is kept out, also while the old one is being verified."""
+    await entrance.add_user("jane")
+    new = await hashed("a quite different sentence")
+    ahead = [asyncio.create_task(is_password("busy with others", new)) for _ in range(12)]
+    async with entrance.browser() as visitor:
+        trying = asyncio.create_task(visitor.sign_in("jane"))
+        async with asyncio.timeout(10):
+            while not await failures(entrance):
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+
+        def change(tx: sa.Connection) -> None:
+            sign_ins.end_all(tx, users.set_password(tx, "jane", new, who="test", now=datetime.now(UTC)))
+
+        await entrance.store.transaction(change)
+        seen = await trying
+    await asyncio.gather(*ahead)
+
+    assert seen.status == 403
+    assert "Set-Cookie" not in seen.headers
+
+
+async def test_a_stolen_sign_in_cannot_guess_the_password(entrance: Entrance) -> None:
+    """Wrong present passwords are counted like failed sign-ins, and keep nobody from signing in elsewhere."""
+    async with entrance.person(name="jane") as visitor, entrance.browser() as elsewhere:
+        new = {"new": "a quite different sentence", "again": "a quite different sentence"}
+        guesses = [{"old": f"guess number {number} of many", **new} for number in range(8)]
+        told = await asyncio.gather(*(visitor.post("/account/password", guess) for guess in guesses))
+        right = await visitor.post("/account/password", {"old": PASSWORD, **new})
+        signed_in = await elsewhere.sign_in("jane")
+
+    assert sorted({seen.status for seen in told}) == [400, 429]
+    assert sum(seen.status == 400 for seen in told) <= MOST_FAILURES
+    assert (right.status, signed_in.status) == (429, 303)
+
+
+async def test_a_flood_of_passwords_is_told(entrance: Entrance) -> None:
+    """While too many passwords are verified one is asked to come again, and that counts as no failure."""
+    async with entrance.person(name="jane") as visitor, entrance.browser() as elsewhere:
+        kept = await hashed("a quite different sentence")
+        token = (await visitor.get("/account")).text.split('name="csrf" value="')[1][:64]
+        flood = [asyncio.create_task(is_password("busy with others", kept)) for _ in range(MOST_WAITING)]
+        await asyncio.sleep(0)
+        form = {"old": PASSWORD, "new": "another good sentence", "again": "another good sentence"}
+        changed = await visitor.send("/account/password", form | {"csrf": token})
+        signed_in = await elsewhere.sign_in("jane")
+        await asyncio.gather(*flood)
+
+    assert (changed.status, signed_in.status) == (400, 503)
+    assert "in a few seconds" in changed.words
+    assert "in a few seconds" in signed_in.words
+    assert await failures(entrance) == 0

@@ -5,7 +5,7 @@ Every page but the sign-in itself goes through `guarded`; a test walks all route
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from aiohttp import hdrs, web
 
 from gateway.admin.console import Console, NotFound, NotPossible, Visit, csrf_of
+from gateway.admin.known_browsers import KNOWN_FOR
 from gateway.admin.posted import posted
 from mailroom.logs import get_logger
 from mailroom.operating.operations import REFUSALS
@@ -25,10 +26,11 @@ from mailroom.store.sign_ins import Person
 
 log = get_logger(__name__)
 
-#: The browser keeps the first name only over TLS and only for this host (RFC 6265bis section 4.1.3.2); without TLS, as on
-#: a laptop, it would not keep it at all.
-ENCRYPTED_COOKIE = "__Host-mailroom"
-PLAIN_COOKIE = "mailroom"
+#: The browser keeps a name that begins so only over TLS and only for this host (RFC 6265bis section 4.1.3.2); without
+#: TLS, as on a laptop, it would not keep it at all.
+ENCRYPTED = "__Host-"
+SIGN_IN_COOKIE = "mailroom"
+BROWSER_COOKIE = "mailroom-browser"
 
 #: What our own pages may do: load from us, post to us, be framed by nobody. Nothing inline runs.
 OUR_PAGE = (
@@ -106,7 +108,12 @@ def _told(visit: Visit, status: int, headline: str, sentence: str) -> web.Respon
 
 def token_of(console: Console, request: web.Request) -> str | None:
     """What the browser shows of its sign-in."""
-    return request.cookies.get(_cookie(console, request))
+    return request.cookies.get(_cookie(console, request, SIGN_IN_COOKIE))
+
+
+def browser_of(console: Console, request: web.Request) -> str:
+    """What the browser shows of somebody's having signed in there before."""
+    return request.cookies.get(_cookie(console, request, BROWSER_COOKIE), "")
 
 
 async def _entered(console: Console, request: web.Request) -> tuple[Person, str] | None:
@@ -125,22 +132,36 @@ async def _entered(console: Console, request: web.Request) -> tuple[Person, str]
 
 def let_in(console: Console, request: web.Request, response: web.Response, token: str) -> None:
     """Have the browser show this token from now on."""
-    encrypted = console.is_encrypted(request)
+    _have_shown(console, request, response, SIGN_IN_COOKIE, token, sign_ins.LONGEST)
+
+
+def know_again(console: Console, request: web.Request, response: web.Response, shown: str) -> None:
+    """Have the browser show this whenever somebody signs in there."""
+    _have_shown(console, request, response, BROWSER_COOKIE, shown, KNOWN_FOR)
+
+
+def _have_shown(
+    console: Console, request: web.Request, response: web.Response, name: str, value: str, length: timedelta
+) -> None:
     response.set_cookie(
-        _cookie(console, request), token, httponly=True, secure=encrypted, samesite="Lax", path="/",
-        max_age=int(sign_ins.LONGEST.total_seconds()),
+        _cookie(console, request, name), value, httponly=True, secure=console.is_encrypted(request), samesite="Lax",
+        path="/", max_age=int(length.total_seconds()),
     )  # fmt: skip
 
 
 def let_out(console: Console, request: web.Request, response: web.Response) -> None:
     """Have the browser forget its token."""
     response.del_cookie(
-        _cookie(console, request), httponly=True, secure=console.is_encrypted(request), samesite="Lax", path="/"
+        _cookie(console, request, SIGN_IN_COOKIE),
+        httponly=True,
+        secure=console.is_encrypted(request),
+        samesite="Lax",
+        path="/",
     )
 
 
-def _cookie(console: Console, request: web.Request) -> str:
-    return ENCRYPTED_COOKIE if console.is_encrypted(request) else PLAIN_COOKIE
+def _cookie(console: Console, request: web.Request, name: str) -> str:
+    return f"{ENCRYPTED}{name}" if console.is_encrypted(request) else name
 
 
 def _to_sign_in(console: Console, request: web.Request) -> web.Response:

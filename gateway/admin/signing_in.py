@@ -9,7 +9,8 @@ from uuid import UUID
 from aiohttp import web
 
 from gateway.admin.console import Console, Visit
-from gateway.admin.door import let_in, let_out, token_of, way_back
+from gateway.admin.door import browser_of, know_again, let_in, let_out, token_of, way_back
+from gateway.admin.known_browsers import introduced, recognised
 from gateway.admin.layout import span
 from gateway.admin.patience import WINDOW
 from gateway.admin.posted import URLENCODED, posted
@@ -58,8 +59,7 @@ class SignIn:
 
     async def _judged(self, request: web.Request, name: str, password: str, after: str) -> web.Response:
         address = self.console.address_of(request)
-        # No database can hold every name; those that PostgreSQL cannot are nobody's.
-        whos = (f"user {name[:LONGEST_NAME]}".replace("\0", ""), f"address {limited_as(address)}")
+        whos = self._counted_as(request, name, address)
         begun = await begin_try(self.console.store, whos)
         if isinstance(begun, datetime):
             wait = span(begun - datetime.now(UTC))
@@ -71,11 +71,21 @@ class SignIn:
         except Busy:
             await self.console.store.transaction(sign_ins.take_back, begun)
             raise
-        let_in = await self._let_in(request, known, begun, address, after) if known is not None and is_right else None
-        if let_in is None:
+        tried = _Try(address, whos, begun, way_back(after))
+        entered = await self._let_in(request, known, tried) if known is not None and is_right else None
+        if entered is None:
             await self._note_refusal(known, address)
             return await self._page(request, problem=WRONG, name=name, next=after, status=403)
-        return let_in
+        return entered
+
+    def _counted_as(self, request: web.Request, name: str, address: str) -> Sequence[str]:
+        """By what the failures of this try are counted: nobody who guesses elsewhere keeps out who is known here."""
+        known = recognised(self._keys, name, browser_of(self.console, request))
+        return [f"browser {known}"] if known else [_of_name(name), f"address {limited_as(address)}"]
+
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        return self.console.vault.derived("browsers")
 
     async def _account(self, name: str) -> Account | None:
         try:
@@ -96,9 +106,7 @@ class SignIn:
                 now=datetime.now(UTC),
             )  # fmt: skip
 
-    async def _let_in(
-        self, request: web.Request, known: Account, begun: Sequence[UUID], address: str, after: str
-    ) -> web.Response | None:
+    async def _let_in(self, request: web.Request, known: Account, tried: "_Try") -> web.Response | None:
         """Signed in; None when the password was changed, or the account disabled, while it was held against the old one."""
         browser = request.headers.get("User-Agent", "")[:LONGEST_BROWSER]
         old = token_of(self.console, request)
@@ -107,20 +115,22 @@ class SignIn:
         def enter(tx: Any) -> str | None:
             if not sign_ins.is_still(tx, known):
                 return None
-            sign_ins.take_back(tx, begun)
-            sign_ins.forgive(tx, f"user {known.name}")
+            sign_ins.take_back(tx, tried.begun)
+            sign_ins.forgive(tx, tried.whos[0])
             sign_ins.forget_old(tx, now=now, failures_before=now - 2 * WINDOW)
             if old:
                 # Whoever signs in anew gets a new token, and the old one is worth nothing (ASVS 7.2.4).
                 sign_ins.end(tx, known.user_id, sign_ins.hash_of(old))
-            users.note(tx, known.user_id, "signed in", who=f"user {known.name}", after=f"from {address}", now=now)
-            return sign_ins.begin(tx, known.user_id, address=address, browser=_printable(browser), now=now)
+            users.note(tx, known.user_id, "signed in", who=f"user {known.name}", after=f"from {tried.address}", now=now)
+            return sign_ins.begin(tx, known.user_id, address=tried.address, browser=_printable(browser), now=now)
 
         token = await self.console.store.transaction(enter)
         if token is None:
             return None
-        response = web.Response(status=303, headers={"Location": way_back(after)})
+        response = web.Response(status=303, headers={"Location": tried.after})
         let_in(self.console, request, response, token)
+        if tried.whos[0] == _of_name(known.name):
+            know_again(self.console, request, response, introduced(self._keys, known.name))
         return response
 
     async def _page(
@@ -132,6 +142,16 @@ class SignIn:
             in_the_clear=not self.console.is_encrypted(request) and not _is_local(request),
         )  # fmt: skip
         return web.Response(status=status, text=text, content_type="text/html", charset="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """A try to sign in: from where, by what its failures are counted and how that is taken back, and where it leads."""
+
+    address: str
+    whos: Sequence[str]
+    begun: Sequence[UUID]
+    after: str
 
 
 async def sign_out(visit: Visit) -> web.Response:
@@ -146,6 +166,11 @@ async def sign_out(visit: Visit) -> web.Response:
     response = visit.see_other("/sign-in")
     let_out(visit.console, visit.request, response)
     return response
+
+
+def _of_name(name: str) -> str:
+    # PostgreSQL cannot hold every name; those that it cannot are nobody's.
+    return f"user {name[:LONGEST_NAME]}".replace("\0", "")
 
 
 def _is_local(request: web.Request) -> bool:

@@ -468,7 +468,7 @@ sign_in_failures = sa.Table(
     "sign_in_failures",
     metadata,
     sa.Column("id", sa.Uuid, primary_key=True),
-    #: `user <name>`, `address <address>`, or `change <name>` for who changes their password.
+    #: `user <name>`, `address <address>`, `browser <number>`, or `change <name>` for who changes their password.
     sa.Column("who", sa.Text, nullable=False),
     sa.Column("at", Instant, nullable=False),
     sa.Index("sign_in_failures_who", "who", "at"),

@@ -175,9 +175,9 @@ async def test_signing_out_ends_it_on_the_server(entrance: Entrance) -> None:
 async def test_signing_in_anew_makes_a_new_token(entrance: Entrance) -> None:
     """A token that was planted before, or is older, is not carried on (ASVS 7.2.4)."""
     async with entrance.person(name="jane") as visitor:
-        [old] = [cookie.value for cookie in visitor.session.cookie_jar]
+        [old] = [cookie.value for cookie in visitor.session.cookie_jar if cookie.key == "mailroom"]
         await visitor.sign_in("jane")
-        [new] = [cookie.value for cookie in visitor.session.cookie_jar]
+        [new] = [cookie.value for cookie in visitor.session.cookie_jar if cookie.key == "mailroom"]
     async with entrance.browser() as other:
         seen = await other.request("GET", "/account", cookies={"mailroom": old})
 
@@ -281,7 +281,7 @@ async def test_each_place_can_be_signed_out(entrance: Entrance) -> None:
     async with entrance.person(name="jane") as visitor, entrance.browser() as second, entrance.browser() as third:
         for other in (second, third):
             await other.sign_in("jane")
-        [token] = [cookie.value for cookie in second.session.cookie_jar]
+        [token] = [cookie.value for cookie in second.session.cookie_jar if cookie.key == "mailroom"]
         await visitor.post("/account/sign-out", {"place": sign_ins.hash_of(token)})
         one_left = [(await other.get("/account")).status for other in (second, third)]
         await visitor.post("/account/sign-out")
@@ -294,7 +294,7 @@ async def test_each_place_can_be_signed_out(entrance: Entrance) -> None:
 async def test_nobody_signs_somebody_else_out(entrance: Entrance) -> None:
     """The hash of somebody else's sign-in is not enough to end it."""
     async with entrance.person(name="jane") as jane, entrance.person(name="joe") as joe:
-        [token] = [cookie.value for cookie in jane.session.cookie_jar]
+        [token] = [cookie.value for cookie in jane.session.cookie_jar if cookie.key == "mailroom"]
         await joe.post("/account/sign-out", {"place": sign_ins.hash_of(token)})
         seen = await jane.get("/account")
 
@@ -389,3 +389,47 @@ async def test_a_flood_of_passwords_is_told(entrance: Entrance) -> None:
     assert "in a few seconds" in changed.words
     assert "in a few seconds" in signed_in.words
     assert await failures(entrance) == 0
+
+
+async def test_who_guesses_at_a_name_keeps_nobody_out_of_their_own_browser(entrance: Entrance) -> None:
+    """Where somebody has signed in before they can again, whoever fails elsewhere; everywhere else the name is closed."""
+    await entrance.add_user("jane")
+    async with entrance.browser() as at_home, entrance.browser() as abroad:
+        await at_home.sign_in("jane")
+        await at_home.post("/sign-out")
+        for _ in range(MOST_FAILURES):
+            await entrance.store.transaction(
+                sign_ins.note_failure, ["user jane", "address 127.0.0.1"], now=datetime.now(UTC)
+            )
+        told = [(await visitor.sign_in("jane")).status for visitor in (abroad, at_home, at_home, abroad)]
+
+    assert told == [429, 303, 303, 429]
+
+
+async def test_a_known_browser_may_guess_no_more_than_others(entrance: Entrance) -> None:
+    """Whoever has got hold of somebody's browser has as many tries as everybody."""
+    await entrance.add_user("jane")
+    await entrance.add_user("joe")
+    async with entrance.browser() as visitor:
+        await visitor.sign_in("jane")
+        told = await asyncio.gather(*(visitor.sign_in("jane", f"guess number {n} of many") for n in range(10)))
+        right = await visitor.sign_in("jane")
+        another = await visitor.sign_in("joe")
+
+    assert sum(seen.status == 403 for seen in told) <= MOST_FAILURES
+    assert right.status == 429
+    assert another.status == 303, "these were no failures of the address"
+
+
+async def test_the_cookie_of_a_browser_lets_nobody_in(entrance: Entrance) -> None:
+    """It is for this host only, no script reads it, and by itself it is worth nothing."""
+    await entrance.add_user("jane")
+    async with entrance.browser() as visitor, entrance.browser() as thief:
+        seen = await visitor.sign_in("jane")
+        [cookie] = [one for one in seen.headers.getall("Set-Cookie") if one.startswith("mailroom-browser=")]
+        inside = await thief.get("/account", Cookie=cookie.split(";")[0])
+        signed_in = await visitor.sign_in("jane")
+
+    assert all(part in cookie for part in ("HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=15552000"))
+    assert inside.status == 303
+    assert "mailroom-browser=" not in "".join(signed_in.headers.getall("Set-Cookie")), "it is known already"

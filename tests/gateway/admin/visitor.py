@@ -9,6 +9,7 @@ from html import unescape
 from typing import Any
 
 import aiohttp
+from multidict import CIMultiDictProxy
 
 from gateway.admin.console import Console
 from gateway.admin.door import Page, add_page
@@ -30,7 +31,7 @@ class Seen:
 
     status: int
     text: str
-    headers: Mapping[str, str]
+    headers: CIMultiDictProxy[str]
 
     @property
     def words(self) -> str:

@@ -18,7 +18,7 @@ from mailroom.message import Status
 from mailroom.roles import Role
 from mailroom.serving import serving
 from mailroom.settings import EmailOptions
-from tests.gateway.admin.visitor import PASSWORD, Entrance, entrance_of
+from tests.gateway.admin.visitor import PASSWORD, Entrance
 from tests.journeys.office import VAULT, Office
 from tests.services import free_port
 from tests.smtp_server import ScriptedSmtp, scripted_smtp

@@ -198,7 +198,9 @@ async def test_a_disabled_person_is_out_at_once(entrance: Entrance) -> None:
 
 async def test_everything_about_a_sign_in_is_on_record(entrance: Entrance) -> None:
     """The audit has who signed in and out, who was refused, and from where."""
-    async with entrance.person(name="jane") as visitor:
+    await entrance.add_user("jane")
+    async with entrance.browser() as visitor:
+        await visitor.sign_in("jane")
         await visitor.post("/sign-out")
         await visitor.sign_in("jane", "not the password of jane")
 

@@ -21,9 +21,9 @@ async def show(visit: Visit) -> web.Response:
     wrong = ""
     found: dict[str, Any] = {"entries": [], "next": None}
     try:
-        found = await operating.list_audit(
-            visit.operator, **asked, before=visit.request.query.get("before"), limit=ON_A_PAGE
-        )  # fmt: skip
+        async with visit.console.turns:
+            before = visit.request.query.get("before")
+            found = await operating.list_audit(visit.operator, **asked, before=before, limit=ON_A_PAGE)
     except REFUSALS as error:
         wrong = f"{str(error)[0].upper()}{str(error)[1:]}."
     older = f"/audit?{urlencode({**asked, 'before': found['next']}, errors='replace')}" if found["next"] else None

@@ -30,6 +30,10 @@ from mailroom.watch import IntegrationWatch
 #: Characters of anything that a person types into a form.
 LONGEST_FIELD = 10_000
 
+#: Of one process at once.
+MOST_SEARCHES = 2
+MOST_DOWNLOADS = 4
+
 
 @dataclass(slots=True)
 class Streams:
@@ -53,6 +57,10 @@ class Console:
     layout: Layout
     pulse: Pulse
     streams: Streams = field(default_factory=Streams)
+    #: Who searches or counts waits for a turn, however many do: the same connections take mail in.
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_SEARCHES))
+    #: What is downloaded is in memory until it is sent.
+    downloads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_DOWNLOADS))
 
     def address_of(self, request: web.Request) -> str:
         """The address of whoever sent this."""

@@ -1,5 +1,6 @@
 """The pages of one message: where it stands and why, what it says, how it goes over the wire, what a person can do."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,8 +25,17 @@ from mailroom.store.messages import Standing
 SHOWN_OF_WIRE = 20_000
 SHOWN_OF_TEXT = 200_000
 
+#: Bytes of a message up to which its page has the wire form made; of a larger one it has only the download.
+MADE_FOR_A_PAGE = 1024 * 1024
+
+#: Seconds in which a download has to be taken.
+TAKEN_SECONDS = 300.0
+
 #: Moves of its integration that a timeline looks at.
 MOST_MOVES = 100
+
+
+_NO_FILE = "A file of it cannot be read from the attachment store."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +50,12 @@ class Opened:
 async def show(visit: Visit) -> web.Response:
     """One message with everything that is known of it."""
     opened = await _opened(visit)
-    wire, problem = await _wire_or_why_not(visit, opened)
+    wire, problem = await _wire_or_why_not(visit, opened) if _bytes_in(opened) <= MADE_FOR_A_PAGE else (None, "")
     head, _, _ = (wire or b"").partition(b"\r\n\r\n")
     return visit.page(
         "message.html", opened=opened, message=opened.standing, content=opened.content, problem=problem,
         headers=head.decode("ascii", "replace"), wire=(wire or b"")[:SHOWN_OF_WIRE].decode("ascii", "replace"),
-        wire_size=len(wire or b""), text=(opened.content.text if opened.content else "")[:SHOWN_OF_TEXT],
+        wire_size=None if wire is None else len(wire), text=(opened.content.text if opened.content else "")[:SHOWN_OF_TEXT],
         fragment=await _state(visit),
     )  # fmt: skip
 
@@ -83,30 +93,47 @@ async def html(visit: Visit) -> web.Response:
     )
 
 
-async def file(visit: Visit) -> web.Response:
+async def file(visit: Visit) -> web.StreamResponse:
     """One attachment, always as a download of bytes without a type."""
     content = _readable(await _opened(visit))
     number = visit.request.match_info["number"]
     if not number.isdecimal() or len(number) > 4 or not 1 <= int(number) <= len(content.attachments):  # noqa: PLR2004 - digits
         raise NotFound("This message has no such attachment.")
     wanted = content.attachments[int(number) - 1]
-    return _download(await _bytes_of(visit, content, int(number) - 1), wanted.name)
+    async with visit.console.downloads:
+        try:
+            body = await _bytes_of(visit, content, int(number) - 1)
+        except (AttachmentMissing, OSError):
+            raise NotPossible(_NO_FILE) from None
+        return await _downloaded(visit, body, wanted.name)
 
 
-async def wire(visit: Visit) -> web.Response:
+async def wire(visit: Visit) -> web.StreamResponse:
     """The message byte for byte as it goes over the wire."""
     opened = await _opened(visit)
-    found, problem = await _wire_or_why_not(visit, opened)
-    if found is None:
-        raise NotPossible(problem)
-    return _download(found, f"{opened.standing.id}.eml")
+    async with visit.console.downloads:
+        found, problem = await _wire_or_why_not(visit, opened)
+        if found is None:
+            raise NotPossible(problem)
+        return await _downloaded(visit, found, f"{opened.standing.id}.eml")
 
 
-def _download(body: bytes, name: str) -> web.Response:
-    return web.Response(
+async def _downloaded(visit: Visit, body: bytes, name: str) -> web.Response:
+    """Sent, while the place among the downloads is held: whoever reads slowly holds no further ones in memory."""
+    response = web.Response(
         body=body, content_type="application/octet-stream",
         headers={"Content-Security-Policy": THEIR_BYTES, hdrs.CONTENT_DISPOSITION: attachment_named(name)},
     )  # fmt: skip
+    try:
+        async with asyncio.timeout(TAKEN_SECONDS):
+            await response.prepare(visit.request)
+            await response.write_eof()
+    except TimeoutError:
+        if visit.request.transport is not None:
+            visit.request.transport.abort()
+    except ConnectionError:
+        pass  # the browser left
+    return response
 
 
 # --- what a person does -----------------------------------------------------------------------------------------------
@@ -191,8 +218,17 @@ async def _wire_or_why_not(visit: Visit, opened: Opened) -> tuple[bytes | None, 
         return await compose_off_loop(
             opened.standing.id, content, integration.from_address, integration.from_name, opened.standing.accepted_at, files
         ), ""  # fmt: skip
-    except (UnsafeMessage, AttachmentMissing, OSError) as error:
+    except UnsafeMessage as error:
         return None, f"It cannot be made: {error}."
+    except (AttachmentMissing, OSError):
+        return None, _NO_FILE
+
+
+def _bytes_in(opened: Opened) -> int:
+    content = opened.content
+    if content is None:
+        return 0
+    return len(content.text) + len(content.html or "") + sum(file.size for file in content.attachments)
 
 
 async def _bytes_of(visit: Visit, content: Content, number: int) -> bytes:

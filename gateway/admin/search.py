@@ -37,9 +37,14 @@ async def show(visit: Visit) -> web.Response:
     given["range"] = given["range"] if given["range"] in RANGES else USUAL_RANGE
     wrong, found = "", None
     try:
-        found = await operating.search_messages(
-            visit.operator, given["text"] or None, _narrowed(visit, given), ON_A_PAGE, visit.request.query.get("before")
-        )
+        async with visit.console.turns:
+            found = await operating.search_messages(
+                visit.operator,
+                given["text"] or None,
+                _narrowed(visit, given),
+                ON_A_PAGE,
+                visit.request.query.get("before"),
+            )
     except REFUSALS as error:
         wrong = f"{str(error)[0].upper()}{str(error)[1:]}."
     rows = await visit.console.store.read(integrations.all_rows)

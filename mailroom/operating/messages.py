@@ -60,7 +60,8 @@ async def search_messages(
         search,
         Query(
             since=_moment(narrowed.get("since"), now) or EPOCH,
-            until=_moment(narrowed.get("until"), now) or now + _AHEAD,
+            # Nothing is of later, and of the last moments of all there is no next millisecond.
+            until=min(_moment(narrowed.get("until"), now) or now + _AHEAD, now + _AHEAD),
             message_id=asked.message_id,
             address=asked.address,
             domain=asked.domain,

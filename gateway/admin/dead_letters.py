@@ -1,8 +1,6 @@
 """The pages of dead letters: in groups of the same cause, with who was affected, and what a person does about all of them."""
 
-import csv
-import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -11,6 +9,7 @@ from aiohttp import hdrs, web
 from gateway.admin.console import NotFound, NotPossible, Visit
 from gateway.admin.live import live
 from mailroom.downloads import attachment_named
+from mailroom.operating.sheets import as_csv
 from mailroom.store import dead_letters, redrives
 from mailroom.store.dead_letters import Group, Member
 from mailroom.store.redrives import HIGHEST_RATE, LOWEST_RATE, USUAL_RATE, is_rate
@@ -20,9 +19,6 @@ ROWS_AT_ONCE = 1000
 
 #: Re-drives that are shown as over.
 RECENT = 10
-
-#: A cell that begins with one of these is a formula to a spreadsheet (ASVS 1.2.10).
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 async def show_all(visit: Visit) -> web.Response:
@@ -99,30 +95,29 @@ async def affected(visit: Visit) -> web.StreamResponse:
     )
     response.content_type, response.charset = "text/csv", "utf-8"
     await response.prepare(visit.request)
-    await response.write(_line("id", "kind", "status", "recipient", "sender", "subject", "accepted", "ended"))
+    await response.write(_sheet([("id", "kind", "status", "recipient", "sender", "subject", "accepted", "ended")]))
     after: UUID | None = None
-    while members := await visit.console.store.read(
-        dead_letters.affected, integration_id, fingerprint, limit=ROWS_AT_ONCE, after=after
-    ):
-        await response.write(b"".join(_member(one) for one in members))
+    while members := await _affected_after(visit, integration_id, fingerprint, after):
+        await response.write(_sheet(_row(one) for one in members))
         after = members[-1].id
     await response.write_eof()
     return response
 
 
-def _member(one: Member) -> bytes:
+async def _affected_after(visit: Visit, integration_id: UUID, fingerprint: str, after: UUID | None) -> Sequence[Member]:
+    async with visit.console.turns:
+        return await visit.console.store.read(
+            dead_letters.affected, integration_id, fingerprint, limit=ROWS_AT_ONCE, after=after
+        )
+
+
+def _row(one: Member) -> tuple[object, ...]:
     moments = (one.accepted_at.isoformat(timespec="seconds"), one.ended_at.isoformat(timespec="seconds"))
-    return _line(str(one.id), one.kind, one.status, one.recipient, one.sender, one.subject, *moments)
+    return (one.id, one.kind, one.status, one.recipient, one.sender, one.subject, *moments)
 
 
-def _line(*cells: str | None) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerow([_harmless(cell or "") for cell in cells])
-    return text.getvalue().encode("utf-8", "replace")
-
-
-def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULAS) else cell
+def _sheet(rows: Iterable[Sequence[object]]) -> bytes:
+    return as_csv(rows).encode("utf-8", "replace")
 
 
 # --- what a person does -----------------------------------------------------------------------------------------------

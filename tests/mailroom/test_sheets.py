@@ -21,6 +21,9 @@ from mailroom.operating.sheets import as_csv
         ("-1", "'-1"),
         ("@SUM(A1)", "'@SUM(A1)"),
         ("\t=1+1", "'=1+1"),
+        ("a;=1+1", "a;'=1+1"),
+        ('a; "=1+1"', 'a;\' "=1+1"'),
+        ("a; b - c", "a; b - c"),
         ("one\r\ntwo\x1b[31m", "one  two [31m"),
     ],
 )

@@ -73,7 +73,7 @@ def pause(streams: int, cost: float) -> float:
 
 async def _send_changes(stream: EventSourceResponse, visit: Visit, fragment: Fragment, text: str | None) -> None:
     sent, streams, checked, cost = "", visit.console.streams, time.monotonic(), 0.0
-    while stream.is_connected() and not streams.stopping.is_set():
+    while stream.is_connected() and _goes_on(visit):
         if time.monotonic() - checked >= SIGNED_IN_SECONDS:
             checked = time.monotonic()
             if not await _is_signed_in(visit):
@@ -81,12 +81,26 @@ async def _send_changes(stream: EventSourceResponse, visit: Visit, fragment: Fra
         if text is not None and text != sent:
             await stream.send(text)
             sent = text
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(streams.stopping.wait(), pause(streams.open.total(), cost))
+        await _rest(visit, pause(streams.open.total(), cost))
+        if not _goes_on(visit):
+            return
         began = time.monotonic()
         text = await _looked(visit, fragment)
         # Waiting for a database that is away is no work: the stream looks again soon, to see it come back.
         cost = 0.0 if text is None else time.monotonic() - began
+
+
+def _goes_on(visit: Visit) -> bool:
+    """Whether the browser still reads and the process still serves. aiohttp takes the transport of who has left."""
+    return visit.request.transport is not None and not visit.console.streams.stopping.is_set()
+
+
+async def _rest(visit: Visit, seconds: float) -> None:
+    """Wait so long; less when the browser leaves: whoever clicks on would soon have all the streams of one person."""
+    until = time.monotonic() + seconds
+    while _goes_on(visit) and (left := until - time.monotonic()) > 0:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(visit.console.streams.stopping.wait(), min(left, LOOK_SECONDS))
 
 
 async def _looked(visit: Visit, fragment: Fragment) -> str | None:

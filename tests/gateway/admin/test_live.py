@@ -162,6 +162,17 @@ async def test_it_ends_with_the_browser(hall: Hall, jane: Visitor) -> None:
             await asyncio.sleep(0.1)
 
 
+async def test_who_clicks_on_leaves_nothing_behind(hall: Hall, jane: Visitor) -> None:
+    """A stream ends soon after its browser left, also when it has nothing to say: many pages are seen one by one."""
+    for _ in range(3):
+        for _ in range(MOST_OF_ONE - 1):
+            async with watching(jane) as stream:
+                await stream.event()
+        async with asyncio.timeout(5):
+            while hall.entrance.console.streams.open:
+                await asyncio.sleep(0.05)
+
+
 async def test_it_ends_with_what_is_watched(hall: Hall, jane: Visitor) -> None:
     """The stream of what is deleted ends, and nothing that is no event comes after it."""
     async with watching(jane) as stream:

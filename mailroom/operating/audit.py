@@ -76,8 +76,8 @@ def moment_of(text: str, now: datetime) -> datetime:
 def _place(text: str) -> Place:
     at, _, row_id = text.partition("/")
     try:
-        return Place(datetime.fromisoformat(at), UUID(row_id))
-    except ValueError:
+        return Place(moment_of(at, datetime.now(UTC)), UUID(row_id))
+    except (ValueError, BadMoment):
         raise BadCursor(f"{text!r} is no place in the audit; give `next` of the page before") from None
 
 

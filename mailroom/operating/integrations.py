@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from mailroom import pace
+from mailroom.addresses import check_address
 from mailroom.integration import IN_PLAIN_WORDS, Cause, IntendedState, ReportedState
+from mailroom.operating.copying import BadAddress
 from mailroom.operating.operator import Operator
 from mailroom.settings_file import integration_fields
 from mailroom.store import accounts, allowances, connection_tests, credentials, integrations, sweeping
@@ -251,10 +253,13 @@ def _sealed(operator: Operator, password: str | None) -> str | None:
 
 
 def _letter(row: Any, to: str) -> Letter:
+    recipient = check_address(to)
+    if recipient is None:
+        raise BadAddress(f"{to!r} is no e-mail address that mail can be sent to")
     return Letter(
         sender=row.from_address,
         sender_name=row.from_name,
-        recipient=to,
+        recipient=recipient,
         subject=f"A test of the integration {row.name}",
         text=f"This letter was sent by Mailroom through the integration {row.name} to see whether it arrives.\n",
     )

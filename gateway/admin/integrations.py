@@ -90,13 +90,19 @@ async def _state(visit: Visit) -> str:
     counts = await visit.console.pulse.counts.now()
     sent = (await visit.console.pulse.sent_today.now()).get(row.id, 0)
     used = await store.read(allowances.used_today, row.id, now=now) if row.per_day else None
+    moves = (
+        await store.read(integrations.history, row.id, MOST_HISTORY)
+        if row.reported_state == ReportedState.ERROR
+        else ()
+    )
+    tripped = next((move for move in moves if move.after == ReportedState.ERROR), None)
     nobody = test is not None and test.taken_at is None and (now - test.requested_at).total_seconds() > NOBODY_SECONDS
     return visit.text(
         "_integration.html", row=row, cause=in_words(row.cause), test=test,
         test_cause=in_words(test.cause) if test else None,
         no_worker=nobody and not await store.read(sessions.beats),
         counts={status: counts.get((row.id, status), 0) for status in Status},
-        sent=sent, used=used, slow=is_slowed(row, now),
+        sent=sent, used=used, tripped=tripped, slow=is_slowed(row, now),
     )  # fmt: skip
 
 

@@ -75,12 +75,13 @@ def ago(at: datetime | None, now: datetime) -> Markup:
         return NOTHING
     utc = at.astimezone(UTC)
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
-        utc.isoformat(timespec="milliseconds"), utc.strftime("%Y-%m-%d %H:%M:%S"), _roughly((now - at).total_seconds())
+        utc.isoformat(timespec="milliseconds"), utc.strftime("%Y-%m-%d %H:%M:%S"), roughly(now - at)
     )
 
 
-def _roughly(seconds: float) -> str:
+def roughly(length: timedelta) -> str:
     """To the minute once it is one: a page that is watched shall not change every second for nothing."""
+    seconds = length.total_seconds()
     if seconds < _MINUTE:
         return f"{max(0, int(seconds))} s"
     return span(float(seconds // _MINUTE * _MINUTE))

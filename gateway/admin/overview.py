@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.admin import integrations
 from gateway.admin.charts import Bars, Lines, bars, lines
 from gateway.admin.console import Visit
-from gateway.admin.layout import NAVIGATION, number, span
+from gateway.admin.layout import NAVIGATION, number, roughly
 from gateway.admin.live import live
 from gateway.admin.pulse import Charted, Span
 from mailroom.integration import IntendedState, ReportedState
@@ -93,7 +93,7 @@ def _troubled(one: dict[str, Any], now: datetime) -> Iterator[Need]:
     row, where = one["row"], f"/integrations/{one['row'].id}"
     if row.reported_state == ReportedState.ERROR:
         cause, held = one["cause"] or "the cause is not known", one["held"]
-        why = f"{cause[0].upper()}{cause[1:]}, for {span(now - row.since)}." + (
+        why = f"{cause[0].upper()}{cause[1:]}, for {roughly(now - row.since)}." + (
             f" {number(held)} held." if held else ""
         )
         yield Need(f"{row.name} is in ERROR", why, where, "See why and reset")
@@ -111,7 +111,7 @@ def _dead(groups: Sequence[Group]) -> Need:
 def _late(lot: Waiting, name: str, now: datetime) -> Iterator[Need]:
     queued = sum(lot.numbers.get(status, 0) for status in (Status.QUEUED, Status.SENDING))
     if queued and lot.oldest and now - lot.oldest > LONG:
-        why = f"{number(queued)} wait to be tried; the oldest message for {span(now - lot.oldest)}."
+        why = f"{number(queued)} wait to be tried; the oldest message for {roughly(now - lot.oldest)}."
         yield Need(f"{lot.kind} mail of {name} is late", why, f"/integrations/{lot.integration_id}", "See it", "warn")
 
 

@@ -69,7 +69,9 @@ def lines(moments: Sequence[datetime], series: Mapping[str, Sequence[float | Non
     place = WIDTH / max(len(moments), 1)
     paths = {name: _line(values, top, place) for name, values in series.items()}
     words = [
-        ", ".join(f"{name} {_value(values[i])} {unit}" for name, values in series.items() if values[i] is not None)
+        ", ".join(
+            f"{name} {_value(value, unit)}" for name, values in series.items() if (value := values[i]) is not None
+        )
         for i in range(len(moments))
     ]
     return Lines(paths, top, _hits(moments, words))
@@ -100,8 +102,8 @@ def _hits(moments: Sequence[datetime], words: Sequence[str]) -> tuple[Hit, ...]:
     )
 
 
-def _value(value: float | None) -> str:
-    return "more than an hour:" if value == inf else f"{value:g}"
+def _value(value: float, unit: str) -> str:
+    return "more than an hour" if value == inf else f"{value:g} {unit}"
 
 
 def round_up(value: float) -> float:

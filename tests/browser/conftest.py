@@ -40,10 +40,11 @@ def picture(request: pytest.FixtureRequest) -> Picture:
 
 
 @pytest.fixture
-async def stage(postgres: Postgres, rabbitmq: RabbitMQ, tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(browser: Browsing, postgres: Postgres, rabbitmq: RabbitMQ, tmp_path: Path) -> AsyncIterator[Stage]:
     """A deployment on real PostgreSQL and RabbitMQ, with its pages."""
     async with (
         an_office(tmp_path, postgres.new_database(migrated), rabbitmq.new_vhost()) as office,
         a_stage(office) as stage,
     ):
         yield stage
+        await browser.leave()

@@ -52,6 +52,13 @@ LARGEST_PICTURE = 150_000
 PICTURES = Path(__file__).parents[2] / "docs" / "screenshots"
 
 
+class Scripts(StrEnum):
+    """Whether a browser runs them."""
+
+    RUN = "run"
+    OFF = "off"
+
+
 class Kind(StrEnum):
     """What can go wrong on a page."""
 
@@ -78,7 +85,13 @@ class Browsing:
     _browser: Browser
     troubles: list[Trouble] = field(default_factory=list)
 
-    async def open(self, *, colours: Literal["light", "dark"] = "light", size: ViewportSize = DESKTOP) -> Page:
+    async def open(
+        self,
+        *,
+        colours: Literal["light", "dark"] = "light",
+        size: ViewportSize = DESKTOP,
+        scripts: Scripts = Scripts.RUN,
+    ) -> Page:
         """A page in a browser that nobody used before, in these colours and this size; UTC, en-GB, nothing moves."""
         context = await self._browser.new_context(
             viewport=size,
@@ -87,12 +100,18 @@ class Browsing:
             locale="en-GB",
             timezone_id="UTC",
             service_workers="block",
+            java_script_enabled=scripts is Scripts.RUN,
         )
         context.set_default_timeout(_PATIENCE)
         await context.add_init_script(_TELL_VIOLATIONS)
         page = await context.new_page()
         self._watch(page)
         return page
+
+    async def leave(self) -> None:
+        """Close every page: what they watch may go."""
+        for context in self._browser.contexts:
+            await context.close()
 
     def take(self, kind: Kind, text: str) -> list[Trouble]:
         """The troubles of this kind with this text, which the test expected: there must be one."""

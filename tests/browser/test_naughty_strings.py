@@ -100,7 +100,7 @@ async def test_as_names_of_files(reader: Page, stage: Stage) -> None:
     """A file may be named like anything; its link downloads it and does nothing else."""
     taken = 0
     # Others cannot be sent by a client that keeps to the rules of headers.
-    for text in [one for one in POSSIBLE if one.isprintable()][::2]:
+    for text in [one for one in POSSIBLE if one.isprintable()][::3]:
         form = aiohttp.FormData(quote_fields=True)
         for name, value in FORM.items():
             form.add_field(name, value)
@@ -111,7 +111,7 @@ async def test_as_names_of_files(reader: Page, stage: Stage) -> None:
             taken += 1
             await look(reader, stage, f"/messages/{stage.office.id_of(answer)}")
             assert await reader.locator(".files a").count() == 1
-    assert taken > 40
+    assert taken > 25
 
 
 @patient
@@ -121,7 +121,7 @@ async def test_in_what_people_and_servers_leave_behind(reader: Page, stage: Stag
     main = (await stage.office.integration()).id
     jane = await store.read(users.named, "jane")
     await stage.office.reconfigure(notes="\n".join(POSSIBLE), from_name=POSSIBLE[0], transcript="\n".join(POSSIBLE))
-    names = POSSIBLE[::12]
+    names = POSSIBLE[::24]
     for name in names:
         await stage.office.add_integration(stage.smtp.port, name)
         await store.transaction(users.create, name[:64], Role.VIEWER, "kept", who=name, now=now)
@@ -178,7 +178,7 @@ async def test_in_the_replies_of_a_server(reader: Page, stage: Stage) -> None:
 @patient
 async def test_in_addresses_of_pages(reader: Page, stage: Stage, browser: Browsing) -> None:
     """What stands in a link to us is shown or refused, never run, and leads nowhere else."""
-    for text in EVERYTHING[::4]:
+    for text in EVERYTHING[::11]:
         word = quote(text[:300], safe="", errors="surrogatepass")
         for path in (f"/messages?text={word}", f"/explain?message={word}", f"/explain?kind=form&service={word}",
                      f"/audit?who={word}&since={word}", f"/forms/{word}", f"/messages/{word}"):  # fmt: skip

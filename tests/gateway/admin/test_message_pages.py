@@ -4,7 +4,6 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
@@ -29,9 +28,8 @@ async def stored(office: Office, **changes: object) -> NewMessage:
     """A message of now whose content, and where they are in both places also its row, say this."""
     row = await office.store.read(integrations.named, "main")
     content = a_content(**{name: value for name, value in changes.items() if name != "service"})
-    now = (await office.store.read(integrations.named, "main")).since + timedelta(seconds=1)
     rows = {name: value for name, value in changes.items() if name in {"subject", "service"}}
-    message = a_message(row.id, body=encode_content(content), accepted_at=now, **rows)
+    message = a_message(row.id, body=encode_content(content), accepted_at=row.since, **rows)
     await office.store.statement(messages.accept, [message])
     return message
 

@@ -5,9 +5,8 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from gateway.admin.console import Visit
+from gateway.admin.console import TOLD, Visit
 from mailroom.operating import audit as operating
-from mailroom.operating.operations import REFUSALS
 
 ON_A_PAGE = 50
 
@@ -24,7 +23,7 @@ async def show(visit: Visit) -> web.Response:
         async with visit.console.turns:
             before = visit.request.query.get("before")
             found = await operating.list_audit(visit.operator, **asked, before=before, limit=ON_A_PAGE)
-    except REFUSALS as error:
+    except TOLD as error:
         wrong = f"{str(error)[0].upper()}{str(error)[1:]}."
     older = f"/audit?{urlencode({**asked, 'before': found['next']}, errors='replace')}" if found["next"] else None
     return visit.page(

@@ -18,11 +18,12 @@ from gateway.admin.posted import posted
 from gateway.admin.pulse import Pulse
 from gateway.admission import Proxies
 from mailroom.attachments import AttachmentStore
+from mailroom.operating.operations import REFUSALS
 from mailroom.operating.operator import Operator
 from mailroom.queue.port import Queue
 from mailroom.roles import Permission, may
 from mailroom.settings import Settings
-from mailroom.store.port import Store
+from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
 from mailroom.store.sign_ins import Person
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
@@ -70,6 +71,13 @@ class Console:
         """Whether it came over TLS, as far as our own proxies say so."""
         told = request.headers.get("X-Forwarded-Proto", "") if self.proxies.is_ours(request.remote or "") else ""
         return (told or request.scheme) == "https"
+
+
+#: What the database has against it; its words, and where it is, are for the log and not for a page.
+_OF_THE_DATABASE = (StoreUnavailable, CommitUnknown, BadRow)
+
+#: Refusals that a page tells beside what was typed.
+TOLD = tuple(refusal for refusal in REFUSALS if refusal not in _OF_THE_DATABASE)
 
 
 class NotFound(Exception):

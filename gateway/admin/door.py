@@ -12,11 +12,10 @@ from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
-from gateway.admin.console import Console, NotFound, NotPossible, Visit, csrf_of
+from gateway.admin.console import TOLD, Console, NotFound, NotPossible, Visit, csrf_of
 from gateway.admin.known_browsers import KNOWN_FOR
 from gateway.admin.posted import posted
 from mailroom.logs import get_logger
-from mailroom.operating.operations import REFUSALS
 from mailroom.roles import Permission, may
 from mailroom.serving import from_our_page
 from mailroom.store import sign_ins
@@ -94,8 +93,8 @@ async def _answered(visit: Visit, page: Page) -> web.StreamResponse:
         return _told(visit, 503, "The database does not answer", "Try again in a moment; what you did may not be done.")
     except BadRow as error:
         log.warning("page refused by the database", path=page.path, error=str(error))
-        return _told(visit, 400, "That cannot be stored", "Correct what you typed; nothing was done.")
-    except (NotPossible, *REFUSALS) as error:
+        return _told(visit, 400, "That cannot be", "No database can hold what you typed. Correct it; nothing was done.")
+    except (NotPossible, *TOLD) as error:
         return _told(visit, 409, "Not done", str(error))
 
 

@@ -5,10 +5,9 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.admin.console import Visit
+from gateway.admin.console import TOLD, Visit
 from mailroom.message import Kind
 from mailroom.operating import explaining
-from mailroom.operating.operations import REFUSALS
 
 _SUBMISSION = ("kind", "service", "from_address", "mailbox", "size")
 
@@ -19,7 +18,7 @@ async def show(visit: Visit) -> web.Response:
     wrong, explained = "", None
     try:
         explained = await _explained(visit, given)
-    except REFUSALS as error:
+    except TOLD as error:
         wrong = f"{str(error)[0].upper()}{str(error)[1:]}."
     return visit.page(
         "explain.html", status=400 if wrong else 200, given=given, explained=explained, wrong=wrong,

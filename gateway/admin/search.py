@@ -7,11 +7,10 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from gateway.admin.console import Visit
+from gateway.admin.console import TOLD, Visit
 from mailroom.integration import IntendedState
 from mailroom.message import Kind, Status
 from mailroom.operating import messages as operating
-from mailroom.operating.operations import REFUSALS
 from mailroom.store import integrations
 
 ON_A_PAGE = 50
@@ -45,7 +44,7 @@ async def show(visit: Visit) -> web.Response:
                 ON_A_PAGE,
                 visit.request.query.get("before"),
             )
-    except REFUSALS as error:
+    except TOLD as error:
         wrong = f"{str(error)[0].upper()}{str(error)[1:]}."
     rows = await visit.console.store.read(integrations.all_rows)
     return visit.page(

@@ -119,8 +119,8 @@ class SignIn:
             sign_ins.forgive(tx, tried.whos[0])
             sign_ins.forget_old(tx, now=now, failures_before=now - 2 * WINDOW)
             if old:
-                # Whoever signs in anew gets a new token, and the old one is worth nothing (ASVS 7.2.4).
-                sign_ins.end(tx, known.user_id, sign_ins.hash_of(old))
+                # Whoever signs in anew gets a new token, and the old one, whoever's, is worth nothing (ASVS 7.2.4).
+                sign_ins.end_shown(tx, sign_ins.hash_of(old))
             users.note(tx, known.user_id, "signed in", who=f"user {known.name}", after=f"from {tried.address}", now=now)
             return sign_ins.begin(tx, known.user_id, address=tried.address, browser=_printable(browser), now=now)
 

@@ -132,6 +132,11 @@ def end(tx: Connection, user_id: UUID, kept: str) -> bool:
     return tx.execute(sa.delete(sign_ins).where(mine)).rowcount == 1
 
 
+def end_shown(tx: Connection, kept: str) -> None:
+    """End the sign-in of a token that its browser has shown, whoever's it is."""
+    tx.execute(sa.delete(sign_ins).where(sign_ins.c.hash == kept))
+
+
 def end_all(tx: Connection, user_id: UUID, *, but: str | None = None) -> int:
     """Sign somebody out everywhere, or everywhere else; in how many places."""
     mine = sa.and_(sign_ins.c.user_id == user_id, sa.true() if but is None else sign_ins.c.hash != but)

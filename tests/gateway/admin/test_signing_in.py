@@ -435,3 +435,17 @@ async def test_the_cookie_of_a_browser_lets_nobody_in(entrance: Entrance) -> Non
     assert all(part in cookie for part in ("HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=15552000"))
     assert inside.status == 303
     assert "mailroom-browser=" not in "".join(signed_in.headers.getall("Set-Cookie")), "it is known already"
+
+
+async def test_who_signs_in_over_somebody_else_ends_their_sign_in(entrance: Entrance) -> None:
+    """Of two who use one browser, the first is signed out when the second signs in: nothing of theirs is left behind."""
+    await entrance.add_user("jane")
+    await entrance.add_user("joe")
+    async with entrance.browser() as visitor, entrance.browser() as thief:
+        await visitor.sign_in("jane")
+        [token] = [cookie.value for cookie in visitor.session.cookie_jar if cookie.key == "mailroom"]
+        before = await thief.get("/account", Cookie=f"mailroom={token}")
+        await visitor.sign_in("joe")
+        after = await thief.get("/account", Cookie=f"mailroom={token}")
+
+    assert (before.status, after.status) == (200, 303)

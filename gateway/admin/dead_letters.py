@@ -64,6 +64,7 @@ async def _page(visit: Visit, wrong: str = "", form: Mapping[str, str] | None = 
         members=members[:MEMBERS_ON_A_PAGE], more=len(members) > MEMBERS_ON_A_PAGE, before=before,
         here=_path(integration_id, fingerprint), fragment=await _progress(visit), usual=f"{USUAL_RATE:g}",
         highest=f"{HIGHEST_RATE:g}", wrong=wrong, form=form or {},
+        until=group.last_at.isoformat() if group else "",
     )  # fmt: skip
 
 
@@ -161,9 +162,19 @@ async def dismiss(visit: Visit) -> web.Response:
     if not form.get("why"):
         return await _page(visit, "Write why they are dismissed: others read it in the audit.", form)
     await visit.console.store.transaction(
-        dead_letters.dismiss, integration_id, fingerprint, who=visit.who, why=form["why"], now=datetime.now(UTC)
-    )
+        dead_letters.dismiss, integration_id, fingerprint, who=visit.who, why=form["why"], now=datetime.now(UTC),
+        until=_seen_until(form),
+    )  # fmt: skip
     return visit.see_other("/dead-letters", done="dismissed")
+
+
+def _seen_until(form: Mapping[str, str]) -> datetime:
+    """When the youngest letter ended that the person saw: nobody dismisses what came since. Raises NotPossible."""
+    try:
+        until = datetime.fromisoformat(form.get("until", ""))
+    except ValueError:
+        raise NotPossible("This form is not whole. Load the page again.") from None
+    return until if until.tzinfo else until.replace(tzinfo=UTC)
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------

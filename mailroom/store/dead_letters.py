@@ -200,9 +200,16 @@ def _members(rows: Sequence[Any]) -> list[Member]:
 # --- dismissing -------------------------------------------------------------------------------------------------------
 
 
-def dismiss(tx: Connection, integration_id: UUID, fingerprint: str, *, who: str, why: str, now: datetime) -> int:
-    """Put a whole group out of sight, and that on record; how many those were. Raises NoSuchGroup."""
-    number = _dismiss(tx, of_group(integration_id, fingerprint), who, why, now)
+def dismiss(
+    tx: Connection, integration_id: UUID, fingerprint: str, *, who: str, why: str, now: datetime,
+    until: datetime | None = None,
+) -> int:  # fmt: skip
+    """Put a whole group out of sight, and that on record; how many those were. Raises NoSuchGroup.
+
+    What ended after `until` stays: whoever dismisses may not have seen it.
+    """
+    seen = sa.true() if until is None else dead_letters.c.ended_at <= until
+    number = _dismiss(tx, sa.and_(of_group(integration_id, fingerprint), seen), who, why, now)
     if not number:
         raise NoSuchGroup(f"no dead letters of the group {fingerprint} are open")
     entry = Entry(

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import re
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,17 +15,17 @@ from mailroom.fingerprint import cause_of
 from mailroom.message import Status
 from mailroom.store import audit, dead_letters, integrations, messages, redrives
 from tests.builders import a_message, a_settlement
-from tests.gateway.admin.visitor import Visitor
+from tests.gateway.admin.visitor import Seen, Visitor
 from tests.journeys.office import Office
 
 NO = "RCPT: 550 5.1.1 no such user"
 CAUSE = cause_of("rejected.recipient", NO)
 
 
-async def dead(office: Office, number: int, **changes: Any) -> list[UUID]:
-    """So many dead letters of one cause, the oldest first."""
+async def dead(office: Office, number: int, *, later: int = 0, **changes: Any) -> list[UUID]:
+    """So many dead letters of one cause, so many seconds after the integration began; the oldest first."""
     row = await office.store.read(integrations.named, "main")
-    now = row.since
+    now = row.since + timedelta(seconds=later)
     ids: list[UUID] = []
     for start in range(0, number, 250):
         several = [a_message(row.id, accepted_at=now, **changes) for _ in range(min(250, number - start))]
@@ -122,14 +123,36 @@ async def test_what_is_not_under_way_cannot_be_stopped(office: Office, admin: Vi
     assert seen.status in {404, 409}
 
 
+def until_of(page: Seen) -> str:
+    """Up to when the page shows letters, as its form to dismiss them says."""
+    found = re.search(r'name="until" value="([^"]+)"', page.text)
+    assert found is not None
+    return found[1]
+
+
+async def test_what_came_since_is_not_dismissed(office: Office, admin: Visitor) -> None:
+    """Whoever dismisses a group dismisses what the page showed, not what nobody has seen yet."""
+    await dead(office, 2)
+    path = await group_page(office)
+    seen = {"until": until_of(await admin.get(path))}
+    [late] = await dead(office, 1, later=1)
+    done = await admin.post(f"{path}/dismiss", {"why": "they wrote again", **seen})
+    unsaid = await admin.post(f"{path}/dismiss", {"why": "they wrote again"})
+    [group] = await office.store.read(dead_letters.groups)
+
+    assert (done.status, unsaid.status) == (303, 409)
+    assert (group.number, group.sample) == (1, late)
+
+
 async def test_a_group_is_dismissed_with_a_reason(office: Office, admin: Visitor) -> None:
     """Without one nothing is done; then all are out of sight, and a second person finds nothing left."""
     await dead(office, 3)
     path = await group_page(office)
     without = await admin.post(f"{path}/dismiss", {"why": " "})
     still = await office.store.read(dead_letters.groups)
-    done = await admin.post(f"{path}/dismiss", {"why": "they wrote again"})
-    again = await admin.post(f"{path}/dismiss", {"why": "once more"})
+    seen = {"until": until_of(await admin.get(path))}
+    done = await admin.post(f"{path}/dismiss", {"why": "they wrote again", **seen})
+    again = await admin.post(f"{path}/dismiss", {"why": "once more", **seen})
     nothing = await admin.post(f"{path}/redrive", {"per_second": "1"})
     page, sheet = await admin.get(path), await admin.get(f"{path}/affected.csv")
     [entry] = await office.store.read(audit.history, dead_letters.SUBJECT, UUID(CAUSE.fingerprint))

@@ -77,6 +77,8 @@ async def _send_changes(stream: EventSourceResponse, visit: Visit, fragment: Fra
         if time.monotonic() - checked >= SIGNED_IN_SECONDS:
             checked = time.monotonic()
             if not await _is_signed_in(visit):
+                # What stands there would otherwise look as if it were still so.
+                await stream.send(visit.text("_signed_out.html"))
                 return
         if text is not None and text != sent:
             await stream.send(text)

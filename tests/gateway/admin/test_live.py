@@ -124,18 +124,20 @@ async def test_no_line_break_ends_an_event(hall: Hall, jane: Visitor) -> None:
 
 
 async def test_it_ends_with_the_sign_in(hall: Hall, jane: Visitor) -> None:
-    """Who signs out elsewhere, or is disabled, gets no more of it."""
+    """Who signs out elsewhere, or is disabled, is told so on the page and gets no more of it."""
     async with hall.entrance.browser() as other:
         await other.sign_in("jane")
         async with watching(jane) as stream:
             await stream.event()
             await other.post("/account/sign-out")
+            assert "You are signed out here" in "".join(await stream.event(SIGN_OUT_IN))
             assert await stream.event(SIGN_OUT_IN) == []
         async with watching(other) as stream:
             await stream.event()
             await hall.entrance.store.transaction(users.end, "jane", who="test", now=datetime.now(UTC))
-            hall.board.text = "for nobody who is disabled"
-            assert (await stream.event(SIGN_OUT_IN) and await stream.event(SIGN_OUT_IN)) == []
+            while last := "".join(await stream.event(SIGN_OUT_IN)):
+                hall.board.text, told = "for nobody who is disabled", last
+            assert "You are signed out here" in told
 
 
 async def test_it_ends_with_the_process(office: Office) -> None:

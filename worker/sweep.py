@@ -52,6 +52,9 @@ ALONE_AT_ONCE = 50
 #: A look at the beats longer ago than this proves nothing: this process itself may have stood still since.
 LOOK_IS_OLD_SECONDS = 5.0
 
+#: Seconds between two looks at what waits longest.
+NOTE_SECONDS = 60.0
+
 #: Seconds between two looks for tallies that are old enough to be forgotten, and how old that is.
 FORGET_SECONDS = 3600.0
 TALLIES_KEPT = timedelta(days=8)
@@ -86,7 +89,7 @@ class Sweep:
 
     async def run(self) -> None:
         """Sweep for as long as the process runs."""
-        lost_at, forget_at = self.clock() + LOST_SECONDS, self.clock()
+        lost_at, forget_at, note_at = self.clock() + LOST_SECONDS, self.clock(), self.clock()
         while True:
             await self._guarded(self.due)
             await self._guarded(self.redrive)
@@ -96,6 +99,9 @@ class Sweep:
             if self.clock() >= forget_at:
                 await self._guarded(self.forget)
                 forget_at = self.clock() + FORGET_SECONDS
+            if self.clock() >= note_at:
+                await self._guarded(self.note_oldest)
+                note_at = self.clock() + NOTE_SECONDS
             await asyncio.sleep(DUE_SECONDS)
 
     async def watch_beats(self) -> None:
@@ -191,6 +197,10 @@ class Sweep:
             self._count(expired)
         if self.clock() >= self._quiet_until:
             await self._look_for_lost_tickets(now)
+
+    async def note_oldest(self) -> None:
+        """Put on record how long the oldest waiting message has waited, for whoever draws it."""
+        await self.store.transaction(sweeping.note_oldest, now=datetime.now(UTC))
 
     async def forget(self) -> None:
         """Put the tallies of yesterday together by the hour, and delete those of last week."""

@@ -22,7 +22,8 @@ RECENT = 10
 
 
 async def show_all(visit: Visit) -> web.Response:
-    """Every group, the newest first."""
+    """Every group, the newest first; without those that were dismissed or re-driven a moment ago."""
+    await visit.console.pulse.groups.anew()
     return visit.page("dead_letters.html", fragment=await _groups(visit))
 
 

@@ -66,7 +66,7 @@ async def _now(visit: Visit) -> str:
         oldest=min((one.oldest for one in waiting if one.oldest), default=None),
         half=quantile(_counts(last_hour.took), 0.5), most=quantile(_counts(last_hour.took), 0.95),
         accepted=_bars(charted, (What.ACCEPTED,)), sent=_bars(charted, (What.SENT,)), bad=_bars(charted, FAILURES),
-        took=_took(charted), moments=charted.moments, kinds=list(Kind),
+        took=_took(charted), oldest_waited=_oldest(charted), moments=charted.moments, kinds=list(Kind),
     )  # fmt: skip
 
 
@@ -144,6 +144,11 @@ def _took(charted: Charted) -> Lines:
         },
         "s",
     )
+
+
+def _oldest(charted: Charted) -> Lines:
+    at = {point.at: float(point.number) for point in charted.oldest}
+    return lines(charted.moments, {"the oldest waited": [at.get(moment) for moment in charted.moments]}, "s")
 
 
 def _counts(points: Sequence[Point]) -> dict[str, int]:

@@ -55,6 +55,8 @@ class Charted:
     moments: tuple[datetime, ...]
     by_kind: tuple[Point, ...]
     took: tuple[Point, ...]
+    #: How many seconds the oldest waiting message had waited.
+    oldest: tuple[Point, ...]
 
 
 @dataclass(slots=True)
@@ -77,6 +79,13 @@ class Taken(Generic[Figure]):
             self._taking = asyncio.create_task(self._taken())
             self._taking.add_done_callback(self._ended)
         return await asyncio.shield(self._taking)
+
+    async def anew(self) -> Figure:
+        """The figure taken now, for whoever may just have changed it."""
+        if self._taking is not None:
+            await asyncio.wait({self._taking})  # it began before whoever asks had done so
+        self._good_until = float("-inf")
+        return await self.now()
 
     async def _taken(self) -> Figure:
         began = time.monotonic()
@@ -146,4 +155,5 @@ async def _charted(store: Store, span: Span) -> Charted:
     by_kind = await store.read(tallies.series, start, end, step, what=list(What), by=By.KIND)
     took = await store.read(tallies.series, start, end, step, what=list(SECONDS_OF))
     moments = tuple(start + i * step for i in range(length // step))
-    return Charted(moments, tuple(by_kind), tuple(took))
+    oldest = await store.read(tallies.oldest, start, end, step)
+    return Charted(moments, tuple(by_kind), tuple(took), tuple(oldest))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from mailroom.fingerprint import cause_of
 from mailroom.kinds import KINDS, WhenUncertain
 from mailroom.message import Kind, Lane, Status
-from mailroom.store import dead_letters
+from mailroom.store import dead_letters, tallies
 from mailroom.store.messages import NEVER
 from mailroom.store.schema import live, messages, sessions
 
@@ -261,6 +261,14 @@ def waiting(tx: Connection) -> list[Waiting]:
             line.integration_id, line.kind, line.numbers | {Status(row.status): row.number}, oldest
         )
     return [lines[key] for key in sorted(lines)]
+
+
+def note_oldest(tx: Connection, *, now: datetime) -> None:
+    """Put on record, once a minute by whichever worker comes first, how long the oldest waiting message has waited."""
+    if tallies.oldest_is_noted(tx, at=now) or not hold_sweep_lock(tx):
+        return
+    since = min((one.oldest for one in waiting(tx) if one.oldest is not None), default=now)
+    tallies.note_oldest(tx, now - since, at=now)
 
 
 def impact(tx: Connection, integration_id: UUID, *, now: datetime) -> Impact:

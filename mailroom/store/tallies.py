@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import sqlite
 
+from mailroom.store.absent import insert_absent
 from mailroom.store.schema import EPOCH, Instant, tallies
 
 #: What is of no integration.
@@ -21,6 +22,10 @@ NO_INTEGRATION = UUID(int=0)
 FORGOTTEN_AT_ONCE = timedelta(hours=1)
 
 _HOUR = timedelta(hours=1)
+
+
+#: No count, but seconds: how long the oldest waiting message had waited in a minute. Kept by the minute throughout.
+OLDEST = "oldest waiting"
 
 
 class Key(NamedTuple):
@@ -122,6 +127,34 @@ def totals(
     return [Total(row.what, row.of if by else None, row.number) for row in rows]
 
 
+def note_oldest(tx: Connection, waited: timedelta, *, at: datetime) -> None:
+    """Put on record how long the oldest waiting message has waited, once for its minute."""
+    row = {
+        "minute": at.replace(second=0, microsecond=0), "what": OLDEST, "kind": "", "service": "",
+        "integration_id": NO_INTEGRATION, "number": max(0, int(waited.total_seconds())),
+    }  # fmt: skip
+    insert_absent(tx, tallies, [row])
+
+
+def oldest_is_noted(tx: Connection, *, at: datetime) -> bool:
+    """Whether that is on record for this minute."""
+    minute = at.replace(second=0, microsecond=0)
+    noted = sa.select(tallies.c.number).where(tallies.c.minute == minute, tallies.c.what == OLDEST)
+    return tx.execute(noted).first() is not None
+
+
+def oldest(tx: Connection, since: datetime, until: datetime, step: timedelta) -> list[Point]:
+    """How many seconds the oldest waiting message had waited at most, step by step; unknown ones are left out."""
+    begins, of = _beginning(tx, step).label("begins"), tallies.c
+    rows = tx.execute(
+        sa.select(begins, sa.func.max(of.number).label("number"))
+        .where(of.minute >= since, of.minute < until, of.what == OLDEST)
+        .group_by(begins)
+        .order_by(begins)
+    )
+    return [Point(row.begins, OLDEST, None, row.number) for row in rows]
+
+
 def forget(tx: Connection, *, before: datetime) -> int:
     """Delete the oldest of what is older than this, an hour's worth at most; how many rows those were."""
     oldest = tx.execute(sa.select(sa.func.min(tallies.c.minute, type_=Instant()))).scalar_one()
@@ -137,12 +170,13 @@ def merge(tx: Connection, *, before: datetime) -> int:
     A chart of a week would otherwise read millions of them. Several may do this at once: each row goes to one of them.
     """
     of, hour = tallies.c, _beginning(tx, _HOUR)
-    fine = sa.select(hour).where(of.minute < before - _HOUR, of.minute != hour).order_by(of.minute).limit(1)
+    counted = sa.and_(of.minute != hour, of.what != OLDEST)
+    fine = sa.select(hour).where(of.minute < before - _HOUR, counted).order_by(of.minute).limit(1)
     begins = tx.execute(fine).scalar_one_or_none()
     if begins is None:
         return 0
     gone = tx.execute(
-        sa.delete(tallies).where(of.minute > begins, of.minute < begins + _HOUR).returning(*tallies.c)
+        sa.delete(tallies).where(of.minute > begins, of.minute < begins + _HOUR, counted).returning(*tallies.c)
     ).all()
     sums: Counter[Key] = Counter()
     minute = (begins - EPOCH) // timedelta(minutes=1)

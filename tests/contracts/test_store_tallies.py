@@ -103,3 +103,17 @@ async def test_old_minutes_are_put_together_by_the_hour(store: Store) -> None:
     assert len(by_minute) == 2 + 60 + 10, (
         "of the hours that are over one row each; the last hour and ours are as they were"
     )
+
+
+async def test_the_oldest_waiting_message_is_noted_once_a_minute(store: Store) -> None:
+    """Whoever comes first in a minute writes it; a step has its longest, and no sum; merging leaves it alone."""
+    for second, waited in ((0, 30), (20, 45), (60, 90), (3600, 5)):
+        await store.transaction(tallies.note_oldest, timedelta(seconds=waited), at=NOW + timedelta(seconds=second))
+    await store.transaction(tallies.merge, before=NOW + 9 * HOUR)
+
+    by_hour = await store.read(tallies.oldest, NOW, NOW + 9 * HOUR, HOUR)
+    assert [(point.at, point.number) for point in by_hour] == [(NOW, 90), (NOW + HOUR, 5)]
+    by_minute = await store.read(tallies.oldest, NOW, NOW + HOUR, timedelta(minutes=1))
+    assert [point.number for point in by_minute] == [30, 90]
+    assert await store.read(tallies.oldest_is_noted, at=NOW + timedelta(seconds=70))
+    assert not await store.read(tallies.oldest_is_noted, at=NOW + timedelta(seconds=130))

@@ -127,4 +127,4 @@ async def test_charts_have_a_span(entrance: Entrance, given: str) -> None:
 
     assert seen.status == 200
     assert f'<strong aria-current="true">{given if given in {"day", "week"} else "hour"}</strong>' in seen.text
-    assert seen.text.count('<svg viewBox="0 0 1000 100"') == 4
+    assert seen.text.count('<svg viewBox="0 0 1000 100"') == 5

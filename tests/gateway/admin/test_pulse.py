@@ -44,6 +44,20 @@ async def test_it_is_taken_anew_when_it_is_old() -> None:
     assert (first, await figure.now()) == (1, 2)
 
 
+async def test_who_changed_it_gets_it_taken_anew() -> None:
+    """Neither what is young nor what is just being taken may hide what somebody has just done."""
+    counter = Counter(0.05)
+    figure = Taken(counter.count)
+    first = await figure.now()
+    second = await figure.anew()
+    begun = asyncio.create_task(figure.anew())
+    await asyncio.sleep(0)
+    third, fourth = await figure.anew(), await begun
+
+    assert (first, second) == (1, 2)
+    assert third > fourth == 3, "whoever came meanwhile did not get what had been begun before"
+
+
 async def test_what_is_dear_is_taken_seldom() -> None:
     """What took long stays as it is for a multiple of that, however often one asks."""
     counter = Counter(0.2)

@@ -73,6 +73,7 @@ def pause(streams: int, cost: float) -> float:
 
 async def _send_changes(stream: EventSourceResponse, visit: Visit, fragment: Fragment, text: str | None) -> None:
     sent, streams, checked, cost = "", visit.console.streams, time.monotonic(), 0.0
+    last = 0.0
     while stream.is_connected() and _goes_on(visit):
         if time.monotonic() - checked >= SIGNED_IN_SECONDS:
             checked = time.monotonic()
@@ -89,7 +90,9 @@ async def _send_changes(stream: EventSourceResponse, visit: Visit, fragment: Fra
         began = time.monotonic()
         text = await _looked(visit, fragment)
         # Waiting for a database that is away is no work: the stream looks again soon, to see it come back.
-        cost = 0.0 if text is None else time.monotonic() - began
+        took = 0.0 if text is None else time.monotonic() - began
+        # One look that was held up says nothing about the next; two in a row do.
+        cost, last = min(took, last), took
 
 
 def _goes_on(visit: Visit) -> bool:

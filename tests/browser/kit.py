@@ -35,7 +35,8 @@ _FLAGS = (
 )
 #: Milliseconds for one step of a page on a busy machine.
 _PATIENCE = 20_000
-expect.set_options(timeout=_PATIENCE)
+#: What changes by itself is looked at once a minute at least (gateway/admin/live.py), however busy the machine is.
+expect.set_options(timeout=70_000)
 
 DESKTOP = ViewportSize(width=1280, height=800)
 PHONE = ViewportSize(width=360, height=740)

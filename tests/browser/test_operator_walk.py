@@ -5,6 +5,7 @@ import io
 import re
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 from playwright.async_api import Page, expect
 from pytest_aiohttp.plugin import AiohttpServer
@@ -14,6 +15,9 @@ from mailroom.message import Status
 from tests.browser.kit import PHONE, Browsing, Kind, assert_accessible, assert_fits
 from tests.browser.stage import GONE, SECRET, Stage
 from tests.journeys.office import Office
+
+#: These are whole days of a person, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(400)
 
 #: What a page forgets when it is loaded again.
 MARK = "window.notLoadedAgain = true"

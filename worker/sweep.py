@@ -12,7 +12,7 @@ from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.queue.port import Queue, QueueUnavailable
 from mailroom.queue.ticket import Address
-from mailroom.store import allowances, redrives, sessions, states, sweeping, tallies
+from mailroom.store import allowances, redrives, sessions, sign_ins, states, sweeping, tallies
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
 from mailroom.store.sessions import Position
 from mailroom.store.sweeping import Due, Ended
@@ -55,7 +55,7 @@ LOOK_IS_OLD_SECONDS = 5.0
 #: Seconds between two looks at what waits longest.
 NOTE_SECONDS = 60.0
 
-#: Seconds between two looks for tallies that are old enough to be forgotten, and how old that is.
+#: Seconds between two looks for what is old enough to be forgotten, and how old tallies are then.
 FORGET_SECONDS = 3600.0
 TALLIES_KEPT = timedelta(days=8)
 #: How long they are kept by the minute; then by the hour, which is what a chart of a week can show.
@@ -203,7 +203,8 @@ class Sweep:
         await self.store.transaction(sweeping.note_oldest, now=datetime.now(UTC))
 
     async def forget(self) -> None:
-        """Put the tallies of yesterday together by the hour, and delete those of last week."""
+        """Put the tallies of yesterday together by the hour, and delete those of last week and sign-ins that ended."""
+        await self.store.transaction(sign_ins.forget_old, now=datetime.now(UTC))
         while await self.store.transaction(tallies.merge, before=datetime.now(UTC) - TALLIES_BY_MINUTE):
             pass
         while await self.store.transaction(tallies.forget, before=datetime.now(UTC) - TALLIES_KEPT):

@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from gateway.admin.console import TOLD, Visit
+from gateway.admin.wording import sentence
 from mailroom.operating import audit as operating
 
 ON_A_PAGE = 50
@@ -24,7 +25,7 @@ async def show(visit: Visit) -> web.Response:
             before = visit.request.query.get("before")
             found = await operating.list_audit(visit.operator, **asked, before=before, limit=ON_A_PAGE)
     except TOLD as error:
-        wrong = f"{str(error)[0].upper()}{str(error)[1:]}."
+        wrong = sentence(error)
     older = f"/audit?{urlencode({**asked, 'before': found['next']}, errors='replace')}" if found["next"] else None
     return visit.page(
         "audit.html", status=400 if wrong else 200, given=given, entries=found["entries"], older=older, wrong=wrong,

@@ -1,24 +1,28 @@
 """The pages of dead letters: in groups of the same cause, with who was affected, and what a person does about all of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from aiohttp import hdrs, web
 
 from gateway.admin.console import NotFound, NotPossible, Visit
 from gateway.admin.live import live
+from gateway.admin.pulse import MOST_GROUPS
+from gateway.admin.wording import sentence
 from mailroom.downloads import attachment_named
+from mailroom.operating import dead_letters as operating
 from mailroom.operating.sheets import as_csv
 from mailroom.store import dead_letters, redrives
 from mailroom.store.dead_letters import Group, Member
-from mailroom.store.redrives import HIGHEST_RATE, LOWEST_RATE, USUAL_RATE, is_rate
+from mailroom.store.redrives import HIGHEST_RATE, USUAL_RATE
 
 MEMBERS_ON_A_PAGE = 50
 ROWS_AT_ONCE = 1000
 
-#: Re-drives that are shown as over.
+#: Re-drives that are shown as over, and for how long.
 RECENT = 10
+SHOWN_AFTER = timedelta(hours=1)
 
 
 async def show_all(visit: Visit) -> web.Response:
@@ -33,10 +37,16 @@ async def watch_all(visit: Visit) -> web.StreamResponse:
 
 
 async def _groups(visit: Visit) -> str:
-    running = await visit.console.store.read(redrives.listed, limit=RECENT)
+    store = visit.console.store
+    running = await store.read(redrives.listed, running=True)
+    over = [
+        one
+        for one in await store.read(redrives.listed, limit=RECENT)
+        if one.ended_at is not None and visit.now - one.ended_at < SHOWN_AFTER
+    ]
     return visit.text(
-        "_dead_letters.html", groups=await visit.console.pulse.groups.now(), names=names(visit),
-        redrives=[one for one in running if one.ended_at is None or (visit.now - one.ended_at).total_seconds() < 3600],  # noqa: PLR2004 - an hour
+        "_dead_letters.html", groups=await visit.console.pulse.groups.now(), most=MOST_GROUPS, names=names(visit),
+        redrives=[*running, *over],
     )  # fmt: skip
 
 
@@ -133,26 +143,19 @@ async def redrive(visit: Visit) -> web.Response:
         per_second = float(form.get("per_second", ""))
     except ValueError:
         per_second = 0.0
-    if not is_rate(per_second):
-        return await _page(visit, f"Write how many a second: a number from {LOWEST_RATE:g} to {HIGHEST_RATE:g}.", form)
     try:
-        await visit.console.store.transaction(
-            redrives.request, integration_id, fingerprint, per_second=per_second, who=visit.who,
-            why=form.get("why") or None, now=datetime.now(UTC),
-        )  # fmt: skip
-    except (redrives.AlreadyRunning, redrives.NothingToRedrive) as error:
-        return await _page(visit, f"{str(error)[0].upper()}{str(error)[1:]}.", form)
+        await operating.request_redrive(
+            visit.operator, integration_id, fingerprint, per_second, form.get("why") or None
+        )
+    except operating.REFUSALS as error:
+        return await _page(visit, sentence(error), form)
     return visit.see_other(_path(integration_id, fingerprint), done="redriving")
 
 
 async def stop(visit: Visit) -> web.Response:
     """Stop a re-drive; what it queued goes on."""
     form = await visit.form()
-    try:
-        wanted = UUID(form.get("redrive", ""))
-    except ValueError:
-        raise NotFound("There is no such re-drive.") from None
-    await visit.console.store.transaction(redrives.stop, wanted, who=visit.who, now=datetime.now(UTC))
+    await operating.stop_redrive(visit.operator, form.get("redrive", ""))
     return visit.see_other(_path(*_which(visit)), done="stopped")
 
 
@@ -162,10 +165,7 @@ async def dismiss(visit: Visit) -> web.Response:
     form = await visit.form()
     if not form.get("why"):
         return await _page(visit, "Write why they are dismissed: others read it in the audit.", form)
-    await visit.console.store.transaction(
-        dead_letters.dismiss, integration_id, fingerprint, who=visit.who, why=form["why"], now=datetime.now(UTC),
-        until=_seen_until(form),
-    )  # fmt: skip
+    await operating.dismiss_seen(visit.operator, integration_id, fingerprint, form["why"], _seen_until(form))
     return visit.see_other("/dead-letters", done="dismissed")
 
 

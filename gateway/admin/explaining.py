@@ -6,6 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.admin.console import TOLD, Visit
+from gateway.admin.wording import sentence
 from mailroom.message import Kind
 from mailroom.operating import explaining
 
@@ -19,7 +20,7 @@ async def show(visit: Visit) -> web.Response:
     try:
         explained = await _explained(visit, given)
     except TOLD as error:
-        wrong = f"{str(error)[0].upper()}{str(error)[1:]}."
+        wrong = sentence(error)
     return visit.page(
         "explain.html", status=400 if wrong else 200, given=given, explained=explained, wrong=wrong,
         services=sorted(visit.console.settings.services), kinds=[Kind.FORM, Kind.ACD, Kind.AGENTLESS],

@@ -8,6 +8,7 @@ import aiohttp
 from aiohttp import web
 
 from gateway.admin.console import NotFound, Visit
+from gateway.admin.wording import sentence
 from mailroom.operating import forms as operating
 from mailroom.operating.forms import PLACE, UnknownService
 
@@ -46,7 +47,7 @@ async def _page(
         service = await operating.show_form(visit.operator, name)
         pasted = await operating.form_to_paste(visit.operator, name, _endpoint(visit, name))
     except UnknownService as error:
-        raise NotFound(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
+        raise NotFound(sentence(error)) from None
     return visit.page(
         "form.html", service=service, pasted=pasted, numbers=(await visit.console.pulse.services.now()).get(name, {}),
         endpoint=_endpoint(visit, name), answer=answer, given=given or EXAMPLE,

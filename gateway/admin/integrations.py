@@ -22,6 +22,8 @@ from mailroom.store.integrations import NameTaken, NotConfigured, UnknownIntegra
 #: What a person may leave empty: then there is no limit, or none is told.
 _OPTIONAL = ("mailbox", "per_second", "per_day")
 _NUMBERS = ("port", "max_connections", "per_day")
+#: The fields of the form that are fields of an integration.
+_TYPED = ("name", "host", "port", "security", "from", "mailbox", "max_connections", "per_second", "per_day", "username")
 
 #: Seconds after which a test that nobody took means that no worker runs.
 NOBODY_SECONDS = 10
@@ -75,7 +77,7 @@ async def show(visit: Visit) -> web.Response:
     """One integration: state, cause, transcript, configuration, history."""
     row = await wanted(visit)
     history = await visit.console.store.read(integrations.history, row.id, MOST_HISTORY)
-    return visit.page("integration.html", row=row, fragment=await _state(visit), history=history)
+    return visit.page("integration.html", row=row, fragment=await _state_of(visit, row), history=history)
 
 
 async def watch(visit: Visit) -> web.StreamResponse:
@@ -84,7 +86,10 @@ async def watch(visit: Visit) -> web.StreamResponse:
 
 
 async def _state(visit: Visit) -> str:
-    row = await wanted(visit)
+    return await _state_of(visit, await wanted(visit))
+
+
+async def _state_of(visit: Visit, row: Any) -> str:
     store, now = visit.console.store, datetime.now(UTC)
     test = await store.read(connection_tests.newest_test, row.id)
     counts = await visit.console.pulse.counts.now()
@@ -275,20 +280,8 @@ def _fields(changed: Mapping[str, str]) -> dict[str, Any]:
 
 def _given(form: Mapping[str, str]) -> dict[str, Any]:
     """What was typed, as the settings file would have it: numbers as numbers, wherever they are ones."""
-    known = (
-        "name",
-        "host",
-        "port",
-        "security",
-        "from",
-        "mailbox",
-        "max_connections",
-        "per_second",
-        "per_day",
-        "username",
-    )
     return {
-        name: _number(name, value) for name, value in form.items() if name in known and (value or name != "username")
+        name: _number(name, value) for name, value in form.items() if name in _TYPED and (value or name != "username")
     }
 
 

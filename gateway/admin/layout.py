@@ -44,7 +44,7 @@ class Layout:
             lstrip_blocks=True,
         )
         self._templates.filters |= {
-            "moment": moment, "ago": ago, "clock": clock, "number": number, "span": span, "size": size, "within": within,
+            "moment": moment, "ago": ago, "number": number, "span": span, "size": size, "within": within,
             "because": because,
         }  # fmt: skip
         self._templates.globals |= {"P": Permission, "navigation": NAVIGATION, "has_mailbox": mailbox, "static": static}
@@ -62,11 +62,6 @@ def moment(at: datetime | None) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(
         utc.isoformat(timespec="milliseconds"), utc.strftime("%Y-%m-%d %H:%M:%S")
     )
-
-
-def clock(at: datetime) -> str:
-    """The time of day in UTC, to the millisecond."""
-    return at.astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
 def ago(at: datetime | None, now: datetime) -> Markup:

@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from aiohttp import hdrs, web
 
@@ -10,6 +9,7 @@ from gateway.admin.console import NotFound, NotPossible, Visit
 from gateway.admin.door import THEIR_BYTES, THEIR_HTML
 from gateway.admin.live import live
 from gateway.admin.timeline import timeline
+from gateway.admin.wording import sentence
 from mailroom.attachments import AttachmentMissing
 from mailroom.downloads import attachment_named
 from mailroom.integration import Integration
@@ -17,7 +17,7 @@ from mailroom.message import DEAD_LETTERS, Content
 from mailroom.mime import UnsafeMessage, compose_off_loop
 from mailroom.operating import copying
 from mailroom.operating import messages as operating
-from mailroom.store import audit, dead_letters, integrations, messages
+from mailroom.store import audit, integrations, messages
 from mailroom.store.content import UnreadableContent, decode_content
 from mailroom.store.messages import Standing
 
@@ -56,7 +56,7 @@ async def show(visit: Visit) -> web.Response:
         "message.html", opened=opened, message=opened.standing, content=opened.content, problem=problem,
         headers=head.decode("ascii", "replace"), wire=(wire or b"")[:SHOWN_OF_WIRE].decode("ascii", "replace"),
         wire_size=None if wire is None else len(wire), text=(opened.content.text if opened.content else "")[:SHOWN_OF_TEXT],
-        fragment=await _state(visit),
+        fragment=await _state_of(visit, opened.standing),
     )  # fmt: skip
 
 
@@ -66,7 +66,10 @@ async def watch(visit: Visit) -> web.StreamResponse:
 
 
 async def _state(visit: Visit) -> str:
-    standing = await _standing(visit)
+    return await _state_of(visit, await _standing(visit))
+
+
+async def _state_of(visit: Visit, standing: Standing) -> str:
     store = visit.console.store
     attempts = await store.read(messages.attempts_of, standing.id)
     actions = await store.read(audit.history, "message", standing.id)
@@ -158,7 +161,7 @@ async def copy(visit: Visit) -> web.Response:
     try:
         sent = await copying.copy_message(visit.operator, str(standing.id), form.get("to", ""))
     except copying.REFUSALS as error:
-        wrong = f"{str(error)[0].upper()}{str(error)[1:]}."
+        wrong = sentence(error)
         return visit.page("copy.html", status=400, message=standing, to=form.get("to", ""), wrong=wrong)
     return visit.see_other(f"/messages/{sent['id']}", done="copied")
 
@@ -173,9 +176,7 @@ async def dismiss(visit: Visit) -> web.Response:
     standing, form = await _standing(visit), await visit.form()
     if not form.get("why"):
         return visit.page("dismiss.html", status=400, message=standing, wrong="Write why: others read it in the audit.")
-    await visit.console.store.transaction(
-        dead_letters.dismiss_one, standing.id, who=visit.who, why=form["why"], now=datetime.now(UTC)
-    )
+    await operating.dismiss_message(visit.operator, str(standing.id), form["why"])
     return visit.see_other(f"/messages/{standing.id}", done="dismissed")
 
 

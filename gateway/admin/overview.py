@@ -12,7 +12,7 @@ from gateway.admin.charts import Bars, Lines, bars, lines
 from gateway.admin.console import Visit
 from gateway.admin.layout import NAVIGATION, number, roughly
 from gateway.admin.live import live
-from gateway.admin.pulse import Charted, Span
+from gateway.admin.pulse import MOST_GROUPS, Charted, Span
 from mailroom.integration import IntendedState, ReportedState
 from mailroom.latency import quantile
 from mailroom.message import Kind, Status
@@ -43,7 +43,7 @@ async def show(visit: Visit) -> web.Response:
     """What is so now; who may not see that is taken to the first page they may see."""
     if not visit.may(Permission.PAGES_VIEW):
         return visit.see_other(next((where for where, _, asks in NAVIGATION if visit.may(asks)), "/account"))
-    return visit.page("overview.html", fragment=await _now(visit), span=_span(visit), spans=list(Span))
+    return visit.page("overview.html", fragment=await _now(visit), span=_span(visit))
 
 
 async def watch(visit: Visit) -> web.StreamResponse:
@@ -61,7 +61,7 @@ async def _now(visit: Visit) -> str:
     counted = {what: _in_all(last_hour.by_kind, what) for what in What}
     return visit.text(
         "_overview.html", rows=rows, needs=needs, workers=workers, counted=counted, span=_span(visit),
-        failed=sum(counted[what] for what in FAILURES), dead=sum(group.number for group in groups),
+        failed=sum(counted[what] for what in FAILURES),
         unsent=sum(sum(one.numbers.values()) for one in waiting),
         oldest=min((one.oldest for one in waiting if one.oldest), default=None),
         half=quantile(_counts(last_hour.took), 0.5), most=quantile(_counts(last_hour.took), 0.95),
@@ -102,9 +102,10 @@ def _troubled(one: dict[str, Any], now: datetime) -> Iterator[Need]:
 
 
 def _dead(groups: Sequence[Group]) -> Need:
-    letters = sum(group.number for group in groups)
-    why = f"In {len(groups)} {'group' if len(groups) == 1 else 'groups'} of the same cause; nobody tries them again."
-    what = f"{number(letters)} dead {'letter' if letters == 1 else 'letters'}"
+    letters, more = sum(group.number for group in groups), "At least " if len(groups) == MOST_GROUPS else ""
+    many = "group" if len(groups) == 1 else "groups"
+    why = f"{more or 'In '}{len(groups)} {many} of the same cause; nobody tries them again."
+    what = f"{more}{number(letters)} dead {'letter' if letters == 1 else 'letters'}"
     return Need(what, why, "/dead-letters", "See them", "warn")
 
 

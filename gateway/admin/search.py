@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from gateway.admin.console import TOLD, Visit
+from gateway.admin.wording import sentence
 from mailroom.integration import IntendedState
 from mailroom.message import Kind, Status
 from mailroom.operating import messages as operating
-from mailroom.store import integrations
 
 ON_A_PAGE = 50
 
@@ -45,13 +45,14 @@ async def show(visit: Visit) -> web.Response:
                 visit.request.query.get("before"),
             )
     except TOLD as error:
-        wrong = f"{str(error)[0].upper()}{str(error)[1:]}."
-    rows = await visit.console.store.read(integrations.all_rows)
+        wrong = sentence(error)
     return visit.page(
         "messages.html", status=400 if wrong else 200, given=given, wrong=wrong, found=found, ranges=list(RANGES),
         statuses=[one for one in Status if one is not Status.REFUSED], kinds=list(Kind),
         services=sorted(visit.console.settings.services),
-        integrations=sorted(row.name for row in rows if row.intended_state != IntendedState.DELETED),
+        integrations=sorted(
+            one.name for one in visit.console.watch.all.values() if one.intended_state is not IntendedState.DELETED
+        ),
         older=_older(given, found["older"] if found else None), begun="before" in visit.request.query,
         first=_link(given), is_narrowed=any(given[name] for name in _FILTERS if name != "range"),
     )  # fmt: skip

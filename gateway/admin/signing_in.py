@@ -12,7 +12,6 @@ from gateway.admin.console import Console, Visit
 from gateway.admin.door import browser_of, know_again, let_in, let_out, token_of, way_back
 from gateway.admin.known_browsers import introduced, recognised
 from gateway.admin.layout import span
-from gateway.admin.patience import WINDOW
 from gateway.admin.posted import URLENCODED, posted
 from gateway.admin.tries import begin_try
 from gateway.admission import limited_as
@@ -117,7 +116,6 @@ class SignIn:
                 return None
             sign_ins.take_back(tx, tried.begun)
             sign_ins.forgive(tx, tried.whos[0])
-            sign_ins.forget_old(tx, now=now, failures_before=now - 2 * WINDOW)
             if old:
                 # Whoever signs in anew gets a new token, and the old one, whoever's, is worth nothing (ASVS 7.2.4).
                 sign_ins.end_shown(tx, sign_ins.hash_of(old))

@@ -1,4 +1,4 @@
-"""Why a message ended as it did, in words for a person."""
+"""Words for a person: why a message ended as it did, and what was refused."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -24,3 +24,9 @@ def because(reason: str | None) -> str:
         return "nobody recorded why"
     refused, _, by = reason.partition(".")
     return _REASONS.get(reason) or (f"refused, blaming the {by}" if refused == "rejected" and by else reason)
+
+
+def sentence(refusal: Exception) -> str:
+    """A refusal, which is told to commands as a clause, as a page has it."""
+    said = str(refusal)
+    return f"{said[:1].upper()}{said[1:]}."

@@ -74,14 +74,21 @@ async def redrive_group(
     why: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Have a whole group tried again, so many a second; a worker does it."""
+    found = await _known(operator, group, integration)
+    asked = await request_redrive(operator, found.integration_id, found.fingerprint, per_second, why)
+    return _redrive(asked, await _names(operator))
+
+
+async def request_redrive(
+    operator: Operator, integration_id: UUID, fingerprint: str, per_second: float, why: str | None = None
+) -> Redrive:
+    """The same, for whoever knows which group it is exactly. Raises BadRate, AlreadyRunning, NothingToRedrive."""
     if not is_rate(per_second):
         raise BadRate(f"{per_second:g} a second is no rate; it is from {LOWEST_RATE:g} to {HIGHEST_RATE:g}")
-    found = await _known(operator, group, integration)
-    asked = await operator.store.transaction(
-        redrives.request, found.integration_id, found.fingerprint, per_second=per_second, who=operator.who, why=why,
+    return await operator.store.transaction(
+        redrives.request, integration_id, fingerprint, per_second=per_second, who=operator.who, why=why,
         now=datetime.now(UTC),
     )  # fmt: skip
-    return _redrive(asked, await _names(operator))
 
 
 async def list_redrives(operator: Operator, limit: int = 20) -> list[dict[str, Any]]:
@@ -91,7 +98,7 @@ async def list_redrives(operator: Operator, limit: int = 20) -> list[dict[str, A
 
 
 async def stop_redrive(operator: Operator, redrive_id: str) -> dict[str, Any]:
-    """Queue no more of a group; what was queued goes on."""
+    """Queue no more of a group; what was queued goes on. Raises NoSuchRedrive."""
     try:
         wanted = UUID(redrive_id)
     except ValueError:
@@ -102,12 +109,17 @@ async def stop_redrive(operator: Operator, redrive_id: str) -> dict[str, Any]:
 
 async def dismiss_group(operator: Operator, group: str, why: str, integration: str | None = None) -> dict[str, Any]:
     """Put a whole group out of sight; its messages stay what they are."""
-    reason, found = said(why), await _known(operator, group, integration)
-    number = await operator.store.transaction(
-        dead_letters.dismiss, found.integration_id, found.fingerprint, who=operator.who, why=reason,
-        now=datetime.now(UTC),
-    )  # fmt: skip
+    found = await _known(operator, group, integration)
+    number = await dismiss_seen(operator, found.integration_id, found.fingerprint, why, found.last_at)
     return {"fingerprint": found.fingerprint, "dismissed": number}
+
+
+async def dismiss_seen(operator: Operator, integration_id: UUID, fingerprint: str, why: str, until: datetime) -> int:
+    """Put out of sight what of a group had ended by then; how many those were. Raises NoReason, NoSuchGroup."""
+    return await operator.store.transaction(
+        dead_letters.dismiss, integration_id, fingerprint, who=operator.who, why=said(why), now=datetime.now(UTC),
+        until=until,
+    )  # fmt: skip
 
 
 async def affected(

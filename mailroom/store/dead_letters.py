@@ -202,13 +202,13 @@ def _members(rows: Sequence[Any]) -> list[Member]:
 
 def dismiss(
     tx: Connection, integration_id: UUID, fingerprint: str, *, who: str, why: str, now: datetime,
-    until: datetime | None = None,
+    until: datetime,
 ) -> int:  # fmt: skip
     """Put a whole group out of sight, and that on record; how many those were. Raises NoSuchGroup.
 
     What ended after `until` stays: whoever dismisses may not have seen it.
     """
-    seen = sa.true() if until is None else dead_letters.c.ended_at <= until
+    seen = dead_letters.c.ended_at <= until
     number = _dismiss(tx, sa.and_(of_group(integration_id, fingerprint), seen), who, why, now)
     if not number:
         raise NoSuchGroup(f"no dead letters of the group {fingerprint} are open")

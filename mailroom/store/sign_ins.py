@@ -18,6 +18,9 @@ from mailroom.store.schema import sign_in_failures, sign_ins, users
 IDLE_AFTER = timedelta(hours=1)
 LONGEST = timedelta(hours=12)
 
+#: For so long a failure is kept; it counts for less than that (gateway/admin/patience.py).
+FAILURES_KEPT = timedelta(minutes=30)
+
 #: How exactly it is kept when somebody was last seen: not every page shall be a write.
 SEEN_TO = timedelta(minutes=1)
 
@@ -143,12 +146,12 @@ def end_all(tx: Connection, user_id: UUID, *, but: str | None = None) -> int:
     return int(tx.execute(sa.delete(sign_ins).where(mine)).rowcount)
 
 
-def forget_old(tx: Connection, *, now: datetime, failures_before: datetime) -> None:
+def forget_old(tx: Connection, *, now: datetime) -> None:
     """Drop what means nothing any more."""
     tx.execute(
         sa.delete(sign_ins).where(sa.or_(sign_ins.c.seen_at <= now - IDLE_AFTER, sign_ins.c.began_at <= now - LONGEST))
     )
-    tx.execute(sa.delete(sign_in_failures).where(sign_in_failures.c.at < failures_before))
+    tx.execute(sa.delete(sign_in_failures).where(sign_in_failures.c.at < now - FAILURES_KEPT))
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------

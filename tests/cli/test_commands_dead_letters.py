@@ -144,9 +144,6 @@ async def test_those_concerned_come_in_pages(operator: Operator) -> None:
         ("dead_letters.show", {"group": "0" * 32}, NoSuchGroup),
         ("dead_letters.show", {"group": "123"}, NoSuchGroup),
         ("dead_letters.show", {"group": "%%%%"}, NoSuchGroup),
-        ("dead_letters.redrive", {"group": "ffff", "per_second": 0}, BadRate),
-        ("dead_letters.redrive", {"group": "ffff", "per_second": 1001}, BadRate),
-        ("dead_letters.redrive", {"group": "ffff", "per_second": float("nan")}, BadRate),
         ("dead_letters.stop", {"redrive_id": "x"}, NoSuchRedrive),
         ("dead_letters.stop", {"redrive_id": str(uuid4())}, NoSuchRedrive),
     ],
@@ -154,9 +151,20 @@ async def test_those_concerned_come_in_pages(operator: Operator) -> None:
 async def test_what_cannot_be_done_with_a_group_is_refused(
     operator: Operator, operation: str, args: dict[str, Any], refusal: type[Exception]
 ) -> None:
-    """A group or re-drive that is not there, and a rate that is none, is refused in a sentence."""
+    """A group or re-drive that is not there is refused in a sentence."""
     with pytest.raises(refusal, match=r"\w+ \w+"):
         await perform(operator, operation, args)
+
+
+@pytest.mark.parametrize("rate", [0, 1001, float("nan")])
+async def test_a_rate_that_is_none_is_refused(operator: Operator, rate: float) -> None:
+    """Nothing is tried again, and the rates that can be had are told."""
+    await failed(operator)
+    [group] = await perform(operator, "dead_letters.list", {})
+    with pytest.raises(BadRate, match=r"it is from 0.001 to 1000$"):
+        await perform(operator, "dead_letters.redrive", {"group": group["fingerprint"], "per_second": rate})
+
+    assert await perform(operator, "dead_letters.redrives", {}) == []
 
 
 async def test_one_cause_at_two_integrations_must_be_told_apart(operator: Operator) -> None:

@@ -269,7 +269,7 @@ async def test_a_dismissed_group_is_out_of_sight(store: Store, integration_id: U
     for _ in range(3):
         await failed(store, integration_id)
     fingerprint = cause_of("rejected.recipient", NO_SUCH_USER).fingerprint
-    done: Any = {"who": "jane", "why": "wrong list", "now": LATER}
+    done: Any = {"who": "jane", "why": "wrong list", "now": LATER, "until": LATER}
 
     assert await store.transaction(dead_letters.dismiss, integration_id, fingerprint, **done) == 3
     assert await store.read(dead_letters.groups) == []

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from mailroom.roles import Role
 from mailroom.store import sign_ins, users
 from mailroom.store.port import Store
-from mailroom.store.sign_ins import IDLE_AFTER, LONGEST, SEEN_TO, Account
+from mailroom.store.sign_ins import FAILURES_KEPT, IDLE_AFTER, LONGEST, SEEN_TO, Account
 from tests.builders import NOW
 
 SECOND = timedelta(seconds=1)
@@ -73,7 +73,7 @@ async def test_a_sign_in_ends_by_itself(
     assert (await store.read(sign_ins.find, token, now=NOW + asked_after) is not None) is holds
     assert await store.read(sign_ins.is_valid, kept, Role.OPERATOR, now=NOW + asked_after) is holds
     assert bool(await store.read(sign_ins.of_user, jane, now=NOW + asked_after)) is holds
-    await store.transaction(sign_ins.forget_old, now=NOW + asked_after, failures_before=NOW)
+    await store.transaction(sign_ins.forget_old, now=NOW + asked_after)
     assert (await store.transaction(sign_ins.end_all, jane) == 1) is holds
 
 
@@ -123,7 +123,7 @@ async def test_failures_are_counted_by_whom_they_are_of(store: Store) -> None:
 
     await store.transaction(sign_ins.forgive, "user jane")
     assert await store.read(sign_ins.failures, "user jane", since=NOW) == []
-    await store.transaction(sign_ins.forget_old, now=NOW, failures_before=NOW + 150 * SECOND)
+    await store.transaction(sign_ins.forget_old, now=NOW + 150 * SECOND + FAILURES_KEPT)
     assert await store.read(sign_ins.failures, "address x", since=NOW) == [NOW + 180 * SECOND]
 
 

@@ -17,7 +17,7 @@ from mailroom.message import Lane, Status
 from mailroom.queue.memory import MemoryQueue
 from mailroom.queue.port import QueueUnavailable
 from mailroom.queue.ticket import Address, Ticket
-from mailroom.store import allowances, messages, schema, sessions
+from mailroom.store import allowances, messages, schema, sessions, sign_ins
 from mailroom.store.port import Store
 from mailroom.store.sqlite import SqliteStore
 from mailroom.tally import Tally
@@ -226,3 +226,13 @@ async def test_one_integrations_trouble_is_no_others(store: SqliteStore, clock: 
 
     statuses = await store.read(messages.statuses, [message.id for message in held])
     assert set(statuses.values()) == {Status.QUEUED}
+
+
+async def test_failed_sign_ins_are_forgotten(store: SqliteStore, sweep: Sweep) -> None:
+    """One that no limit counts any more leaves no row behind; a later one does."""
+    now = datetime.now(UTC)
+    for ago in (timedelta(days=1), timedelta(minutes=1)):
+        await store.transaction(sign_ins.note_failure, ["jane"], now=now - ago)
+    await sweep.forget()
+
+    assert len(await store.read(sign_ins.failures, "jane", since=now - timedelta(days=2))) == 1

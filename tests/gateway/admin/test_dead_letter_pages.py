@@ -92,7 +92,7 @@ async def test_a_rate_that_is_none_is_told(office: Office, admin: Visitor, rate:
     seen = await admin.post(await group_page(office, "/redrive"), {"per_second": rate, "why": "it is cured"})
 
     assert seen.status == 400
-    assert "a number from 0.001 to 1000" in seen.words
+    assert "from 0.001 to 1000" in seen.words
     assert 'value="it is cured"' in seen.text
     assert await running(office) == []
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from gateway.admin.overview import LONG, needing
+from gateway.admin.pulse import MOST_GROUPS
 from mailroom.message import Kind, Status
 from mailroom.roles import Role
 from mailroom.store.dead_letters import Group
@@ -91,6 +92,13 @@ def test_one_is_one() -> None:
     """A single dead letter is a letter, in a group."""
     assert told([], (group(1),)) == [
         ("1 dead letter", "In 1 group of the same cause; nobody tries them again.", "/dead-letters")
+    ]  # fmt: skip
+
+
+def test_more_groups_than_are_counted_are_said_to_be_more() -> None:
+    """The sum of those that are shown is not told as the sum of all."""
+    assert told([], tuple(group(2) for _ in range(MOST_GROUPS))) == [
+        ("At least 400 dead letters", "At least 200 groups of the same cause; nobody tries them again.", "/dead-letters")
     ]  # fmt: skip
 
 

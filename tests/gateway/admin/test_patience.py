@@ -5,8 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.admin.patience import MOST_FAILURES, WINDOW, may_try_at
+from mailroom.store.sign_ins import FAILURES_KEPT
 
 NOON = datetime(2026, 1, 6, 12, tzinfo=UTC)
+
+
+def test_no_failure_is_forgotten_while_it_counts() -> None:
+    """What is dropped from the database could not make anybody wait any more."""
+    assert FAILURES_KEPT > WINDOW
 
 
 @pytest.mark.parametrize(

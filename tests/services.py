@@ -160,11 +160,11 @@ Preparation = Callable[[str], Coroutine[Any, Any, None]]
 class Postgres:
     """A PostgreSQL server. `fsync` is off: a test machine's power is not among the faults tested, unless asked for."""
 
-    def __init__(self, fsync: str = "off") -> None:
+    def __init__(self, fsync: str = "off", within: Path | None = None) -> None:
         self.port = free_port()
         self._fsync = fsync
         self._programs = POSTGRES_PROGRAMS[-1]
-        self._folder = Path(tempfile.mkdtemp(prefix="mailroom-postgres-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="mailroom-postgres-", dir=within))
         # postgres refuses to run as root, and initdb too: both run as Debian's own user then.
         self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if ROOT else []
         if ROOT:
@@ -196,6 +196,7 @@ class Postgres:
             "fsync": self._fsync,
             "shared_buffers": "64MB",
             "max_connections": "200",
+            "max_wal_size": "256MB",
             "log_min_messages": "fatal",
         }
         flags = itertools.chain.from_iterable(("-c", f"{name}={value}") for name, value in options.items())
@@ -290,14 +291,15 @@ def _run_elsewhere(work: Coroutine[Any, Any, None]) -> None:
 class RabbitMQ:
     """A RabbitMQ node of its own, with its own epmd, cookie and folders.
 
-    It is asked through `erl_call`, which answers in milliseconds where rabbitmqctl needs seconds to start.
+    It is asked through `erl_call`, which answers in milliseconds where rabbitmqctl needs seconds to start. `beside`
+    another one it knows that one's epmd and cookie, so that it can join it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beside: "RabbitMQ | None" = None) -> None:
         self.port = free_port()
         self._distribution_port = free_port()
-        self._epmd_port = free_port()
-        self._cookie = secrets.token_hex(10)
+        self._epmd_port: int = beside._epmd_port if beside else free_port()
+        self._cookie: str = beside._cookie if beside else secrets.token_hex(10)
         self._node = f"mailroom-{self.port}@localhost"
         self._folder = Path(tempfile.mkdtemp(prefix="mailroom-rabbitmq-"))
         cookie = self._folder / ".erlang.cookie"
@@ -339,7 +341,7 @@ class RabbitMQ:
 
     def start(self) -> None:
         """Return once it answers; nothing happens when it runs already."""
-        if self._epmd is None or not self._epmd.running:
+        if not _listens(self._epmd_port):
             # Erlang would start one itself, and leave it behind.
             command = ["epmd", "-address", LOOPBACK, "-port", str(self._epmd_port)]
             self._epmd = _Program(command, self._folder / "epmd-printed", self._environment)
@@ -379,6 +381,13 @@ class RabbitMQ:
         """Told again each time, because a node that has only just stopped says ok to `start` and does nothing."""
         self.evaluate("rabbit:start().")
         return self._booted()
+
+    def join(self, other: "RabbitMQ") -> None:
+        """Become a member of the other one's cluster; what this one had is gone."""
+        self.evaluate(
+            f"rabbit:stop(), rabbit_mnesia:reset(), ok = rabbit_mnesia:join_cluster('{other._node}', disc), rabbit:start()."
+        )
+        self.start_app()
 
     def close_all_connections(self) -> None:
         """Close the clients' connections as an operator would (320 CONNECTION_FORCED)."""

@@ -1,0 +1,163 @@
+"""A fault run as a story: traffic, one fault after the other, everything whole again, and the verdict."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from tests.faults import events, standings
+from tests.faults.checker import Verdict, check, taken
+from tests.faults.clients import Clients
+from tests.faults.events import Copied, Ended, Happened, Notebook, Submitted
+from tests.faults.faults import Fault
+
+#: Seconds after a fault before the next one: what it did shall not be taken for the next one's doing.
+BREATH = 2.0
+
+#: How soon a change of state must be obeyed everywhere, and how long its commands take at most to come to it.
+OBEYED_WITHIN = 1.5
+
+
+class Troubles(Protocol):
+    """What a campaign asks of a system."""
+
+    folder: Path
+    #: Processes that ended although nobody had told them to.
+    deaths: list[str]
+
+    @property
+    def url(self) -> str:
+        """Where forms are taken."""
+        ...
+
+    async def start(self) -> None:
+        """Return once mail would be taken and sent."""
+        ...
+
+    async def attend(self) -> None:
+        """Be the operator for as long as this runs."""
+        ...
+
+    async def details(self, message_id: str) -> dict[str, object]:
+        """All that is known of a message."""
+        ...
+
+    async def stop(self) -> None:
+        """End it."""
+        ...
+
+
+AnySystem = TypeVar("AnySystem", bound=Troubles)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign(Generic[AnySystem]):
+    """What is done, how fast, and how long everything may take to be over after the last fault."""
+
+    faults: Sequence[Fault[AnySystem]]
+    per_second: float = 30.0
+    seconds: float | None = None
+    patience: float = 75.0
+    seed: int = 1
+    tell: Callable[[str], None] = print
+
+
+async def carry_out(campaign: Campaign[AnySystem], system: AnySystem) -> Verdict:
+    """Inflict every fault, for `seconds` again and again, under traffic; what the observers saw, judged."""
+    notebook, faults = Notebook(system.folder / "clients.jsonl"), Notebook(system.folder / "faults.jsonl")
+    url = f"{system.url}/genesys/2/email/support"
+    clients = Clients(url, notebook, campaign.per_second)
+    await system.start()
+    async with _under(clients.run(), system.attend()):
+        await asyncio.sleep(BREATH)
+        await _inflict_all(campaign, system, clients, faults)
+    campaign.tell(f"{len(clients.accepted)} accepted; waiting until each of them is over")
+    async with _under(system.attend()):
+        found = await standings.ended(url, clients.accepted, campaign.patience)
+    copied = events.read(system.folder / "mail-server.jsonl", Copied)
+    found = await _marks(found, copied, system)
+    await system.stop()
+    submitted = events.read(system.folder / "clients.jsonl", Submitted)
+    verdict = check(submitted, copied, found, events.read(system.folder / "faults.jsonl", Happened))
+    verdict.died = system.deaths
+    return verdict
+
+
+async def _inflict_all(campaign: Campaign[AnySystem], system: AnySystem, clients: Clients, notebook: Notebook) -> None:
+    deadline = time.monotonic() + campaign.seconds if campaign.seconds else None
+    order, chance = list(campaign.faults), random.Random(campaign.seed)  # noqa: S311 - an order, no secret
+    while True:
+        chance.shuffle(order)
+        for fault in order:
+            await _inflict(fault, system, clients, notebook, campaign.tell)
+            await asyncio.sleep(BREATH)
+            if deadline is not None and time.monotonic() > deadline:
+                return
+        if deadline is None:
+            return
+
+
+async def _inflict(
+    fault: Fault[AnySystem], system: AnySystem, clients: Clients, notebook: Notebook, tell: Callable[[str], None]
+) -> None:
+    since, before = time.time(), len(clients.accepted)
+    closed: tuple[float, float] | None = None
+    undone: str | None = None
+    try:
+        async with fault.inflict(system, clients):
+            closed_since = time.time() + OBEYED_WITHIN
+            await asyncio.sleep(fault.seconds)
+            closed = (closed_since, time.time()) if fault.closes else None
+    except Exception as error:  # noqa: BLE001 - whatever keeps one fault from being inflicted, the others are worth it
+        undone = f"{type(error).__name__} {error}"
+    until = time.time()
+    notebook.write(
+        Happened(
+            name=fault.name, since=since, until=until, cuts_records=fault.cuts_records, closed=closed, undone=undone
+        )
+    )  # fmt: skip
+    tell(
+        f"{fault.name}: {until - since:.1f} s, {len(clients.accepted) - before} accepted meanwhile"
+        + (f": {undone}" if undone else "")
+    )
+
+
+async def _marks(found: Sequence[Ended], copied: Sequence[Copied], system: Troubles) -> list[Ended]:
+    """The same, and of what came twice whether it is marked."""
+    counted = Counter(copies[0].id for copies in taken(copied).values() for _ in copies)
+    twice = {one for one, copies in counted.items() if copies > 1}
+    return [
+        msgspec.structs.replace(one, marked=bool((await system.details(one.id))["possible_duplicate"]))
+        if one.id in twice
+        else one
+        for one in found
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _under(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do these meanwhile; a defect in one of them is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        yield
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def kept(folder: Path, verdict: Verdict) -> Path:
+    """Write the verdict beside the events."""
+    path = folder / "verdict.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(verdict)))
+    return path

@@ -8,7 +8,7 @@ ARGS ?=
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench fmt lock
+.PHONY: help up test check bench faults fmt lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ check: .venv/development  ## format, lint, types, import contracts
 bench: .venv/development  ## the measured claims, beside the peers they are held against
 	tests/install-services.sh
 	$(BIN)/python -m benchmarks $(ARGS)
+
+faults: .venv/development  ## ten minutes of faults on a whole deployment, then some on `mailroom up` and on a broker cluster
+	tests/install-services.sh
+	$(BIN)/python -m tests.faults $(ARGS)
 
 fmt: .venv/development  ## format the code and repair what can be repaired
 	$(BIN)/ruff format .

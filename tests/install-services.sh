@@ -9,6 +9,7 @@ ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postg
 [ -x /usr/sbin/smtp-sink ] || missing="$missing postfix"
 [ -x /usr/sbin/haproxy ] || missing="$missing haproxy"
 [ -x /usr/bin/chromium ] || missing="$missing chromium"
+ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

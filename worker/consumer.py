@@ -39,6 +39,10 @@ LOOK_SECONDS = 0.2
 #: Messages in one claim or settle.
 MOST_IN_GROUP = 200
 
+#: Connections that a worker needs of each integration before it knows of any mail. One alone may be kept for agents, and
+#: who takes no forms would never learn that it could use more.
+LEAST_SEATS = 2
+
 #: Seconds between two tries to claim or settle while the database is away.
 AGAIN_SECONDS = 1.0
 
@@ -224,7 +228,7 @@ class Consumer:
     def _needs(self) -> dict[UUID, Need]:
         """How many connections this worker could use, and how many it has or may be about to open."""
         # Whom no ticket can reach needs none for the next one: where there is a single one, it is another's to have.
-        least = 0 if self._stopping or not self._queue.connected else 1
+        least = 0 if self._stopping or not self._queue.connected else LEAST_SEATS
         return {
             integration_id: Need(
                 wanted=max(seats.peak, seats.taken + seats.waiting, least),

@@ -12,6 +12,7 @@ from mailroom.store import sessions
 from mailroom.store.allowances import Need
 from mailroom.store.sqlite import SqliteStore
 from tests.builders import created
+from worker.consumer import LEAST_SEATS
 from worker.seats import kept_of_part
 from worker.session import Session
 from worker.shares import NOTHING, Share, Shares
@@ -119,3 +120,9 @@ def test_all_workers_together_keep_one_in_four_for_agents(parts: list[int], kept
     """However seats are spread over workers, agents have as many to themselves as with one worker."""
     total = sum(parts)
     assert [kept_of_part(part, sum(parts[:i]), total) for i, part in enumerate(parts)] == kept
+
+
+def test_the_least_a_worker_asks_for_takes_forms() -> None:
+    """Wherever it comes in the order: who had its only connection kept for agents would never be seen to need more."""
+    for total in range(3, 65):
+        assert all(kept_of_part(LEAST_SEATS, before, total) < LEAST_SEATS for before in range(total - LEAST_SEATS + 1))

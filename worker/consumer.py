@@ -1,10 +1,12 @@
 """The loop: tickets in, seats, claims in groups, deliveries, settlements in groups. A delivery itself is in deliver.py."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 from uuid import UUID
 
 from mailroom.batch import Batch, FlushLost
@@ -91,6 +93,13 @@ class Line:
         return Position(address.integration_id, address.lane, holding=False, published_at=self.acknowledged)
 
 
+class Turn(Enum):
+    """What a claim answers instead of a message that must be taken by itself."""
+
+    #: Another one with a last chance is in hand here; if that one is poison, this one would die of it too.
+    LATER = auto()
+
+
 class Consumer:
     """Everything this worker takes from the queues."""
 
@@ -110,7 +119,10 @@ class Consumer:
         self._delivering: set[UUID] = set()
         self._doubtful: set[UUID] = set()
         self._to_hand_back: set[UUID] = set()
-        self.claims: Batch[UUID, Claimed | None] = Batch(
+        #: The one message in hand whose last chance this is, after workers died with it.
+        self._suspect: UUID | None = None
+        self._suspect_gone = asyncio.Event()
+        self.claims: Batch[UUID, Claimed | Turn | None] = Batch(
             self._claim, max_items=MOST_IN_GROUP, max_waiting=100_000, data_error=BadRow, flights=2
         )
         self.settles: Batch[Settlement, bool] = Batch(
@@ -191,6 +203,8 @@ class Consumer:
         seats = self._seats[line.address.integration_id]
         waiting = seats.lines[line.address.lane]
         kept = [(hand, message_id) for hand, message_id in waiting if hand not in dropped]
+        # Who takes their tickets next cannot claim what may be ours.
+        self._to_hand_back |= {message_id for hand, message_id in waiting if hand in dropped} & self._doubtful
         waiting.clear()
         waiting.extend(kept)
 
@@ -294,7 +308,7 @@ class Consumer:
             return
         self._delivering.add(message_id)
         try:
-            message = await self._claimed(hand, message_id)
+            message = await self._claimed(hand, message_id, leave_seat)
             if message is None:
                 self.allowance.put_back(hand.line.address.integration_id, permits)
             else:
@@ -309,9 +323,11 @@ class Consumer:
             log.exception("message left to the sweep by our own fault", message_id=str(message_id))
         finally:
             self._delivering.discard(message_id)
+            if message_id not in self._doubtful:
+                self._let_go_of_suspect({message_id})
             leave_seat()
 
-    async def _claimed(self, hand: Hand, message_id: UUID) -> Claimed | None:
+    async def _claimed(self, hand: Hand, message_id: UUID, leave_seat: Callable[[], None]) -> Claimed | None:
         """The message, now ours; None when it is not, or when nobody knows: then it stands in line once more."""
         try:
             message = await self.claims.add(message_id)
@@ -322,10 +338,20 @@ class Consumer:
             await asyncio.sleep(AGAIN_SECONDS)
             self._again(hand, message_id)
             return None
+        if isinstance(message, Turn):
+            leave_seat()
+            await self._wait_its_turn()
+            self._again(hand, message_id)
+            return None
         self._doubtful.discard(message_id)
         self._to_hand_back.discard(message_id)
         await self._tick(hand)
         return message
+
+    async def _wait_its_turn(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_SECONDS):
+                await self._suspect_gone.wait()
 
     def _again(self, hand: Hand, message_id: UUID) -> None:
         if hand in hand.line.in_hand and not self._stopping:
@@ -442,10 +468,46 @@ class Consumer:
 
     # --- groups -------------------------------------------------------------------------------------------------------
 
-    async def _claim(self, ids: Sequence[UUID]) -> list[Claimed | None]:
-        doubtful = [message_id for message_id in ids if message_id in self._doubtful]
-        taken = await self._desk.store.statement(messages.claim, ids, self._desk.session.id, doubtful=doubtful)
+    async def _claim(self, ids: Sequence[UUID]) -> list[Claimed | Turn | None]:
+        taken: dict[UUID, Claimed | Turn] = {**await self._rows_of(ids)}
+        rest = [message_id for message_id in ids if message_id not in taken]
+        if rest:
+            taken |= await self._take_by_itself(rest)
         return [taken.get(message_id) for message_id in ids]
+
+    async def _rows_of(self, ids: Sequence[UUID]) -> dict[UUID, Claimed]:
+        doubtful = [message_id for message_id in ids if message_id in self._doubtful]
+        return await self._desk.store.statement(
+            messages.claim, ids, self._desk.session.id, doubtful=doubtful, suspect=self._suspect
+        )
+
+    async def _take_by_itself(self, rest: Sequence[UUID]) -> Mapping[UUID, Claimed | Turn]:
+        """One of those that have a last chance, unless another is in hand; the others' turn is later.
+
+        Nothing is raised: what else was claimed in this group is ours already.
+        """
+        try:
+            suspects = await self._desk.store.read(messages.suspects, rest)
+        except (StoreUnavailable, BadRow) as error:
+            log.warning("claim failed", count=len(rest), error=str(error))
+            return dict.fromkeys(rest, Turn.LATER)
+        later = dict.fromkeys(suspects, Turn.LATER)
+        if not suspects or self._suspect is not None:
+            return later
+        self._suspect = suspects[0]
+        try:
+            return later | await self._rows_of(suspects[:1])
+        except (StoreUnavailable, CommitUnknown, BadRow) as error:
+            # It may be ours: it stays the one in hand, and is asked for again.
+            log.warning("claim failed", message_id=str(suspects[0]), error=str(error))
+            self._doubtful.add(suspects[0])
+            return later
+
+    def _let_go_of_suspect(self, ended: Collection[UUID]) -> None:
+        if self._suspect in ended:
+            self._suspect = None
+            self._suspect_gone.set()
+            self._suspect_gone = asyncio.Event()
 
     async def _settle(self, group: Sequence[Settlement]) -> list[bool]:
         return await self._desk.store.statement(messages.settle, group)
@@ -467,6 +529,7 @@ class Consumer:
             self._delivering -= idle
         self._to_hand_back -= idle
         self._doubtful -= idle
+        self._let_go_of_suspect(idle)
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 

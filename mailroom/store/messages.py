@@ -23,6 +23,9 @@ from mailroom.store import dead_letters
 from mailroom.store.absent import insert_absent
 from mailroom.store.schema import EPOCH, attempts, contents, files, live, messages
 
+#: A message in hand of so many workers that died has one more chance, by itself: its neighbours do not die of it again.
+CRASHES_ALLOWED = 2
+
 #: Bytes of a content that a claim still brings along; larger ones are read when they are about to be sent.
 CARRIED_BY_CLAIM = 256 * 1024
 
@@ -253,17 +256,27 @@ def revoke(tx: Connection, group: Sequence[tuple[UUID, Kind]], at: datetime) -> 
 # --- claim ------------------------------------------------------------------------------------------------------------
 
 
-def claim(tx: Connection, ids: Sequence[UUID], session: UUID, *, doubtful: Sequence[UUID] = ()) -> dict[UUID, Claimed]:
+def claim(
+    tx: Connection, ids: Sequence[UUID], session: UUID, *, doubtful: Sequence[UUID] = (), suspect: UUID | None = None
+) -> dict[UUID, Claimed]:
     """Take for this session what is queued of these, each with its claim number raised; the rest is not ours.
 
     `doubtful` ids are those of an earlier claim of this session whose answer was lost: where it was committed, the
-    message is taken once more.
+    message is taken once more. What has only one chance left after workers died with it is taken as `suspect` only.
     """
     if tx.dialect.name == "postgresql":
         given = {"ids": list(ids), "session": session, "doubtful": list(doubtful), "carried": CARRIED_BY_CLAIM}
-        rows = tx.execute(_CLAIM, given)
+        rows = tx.execute(_CLAIM, given | {"suspect": suspect})
         return {row.id: _claimed(row._mapping, session) for row in rows}  # noqa: SLF001 - SQLAlchemy's public name for it
-    return _claim_sqlite(tx, ids, session, doubtful)
+    return _claim_sqlite(tx, ids, session, doubtful, suspect)
+
+
+def suspects(tx: Connection, ids: Collection[UUID]) -> list[UUID]:
+    """Which of these wait to be claimed by themselves, because so many workers died with them in hand."""
+    waiting = sa.select(live.c.id).where(
+        live.c.id.in_(ids), live.c.crashes >= CRASHES_ALLOWED, live.c.status == Status.QUEUED
+    )
+    return list(tx.execute(waiting.order_by(live.c.id)).scalars())
 
 
 _CLAIM_COLUMNS = """
@@ -272,24 +285,26 @@ _CLAIM_COLUMNS = """
     i.intended_state, i.reported_state, i.cause, i.generation
 """
 
-# S608: the only text put in is the list of columns above.
+# S608: the only texts put in are the list of columns above and a number.
 _CLAIM = sa.text(f"""
     UPDATE live AS l SET status = 'sending', session = :session, claim = l.claim + 1
     FROM messages AS m, contents AS c, integrations AS i
     WHERE l.id = ANY(CAST(:ids AS uuid[]))
       AND (l.status = 'queued'
            OR l.status = 'sending' AND l.session = :session AND l.id = ANY(CAST(:doubtful AS uuid[])))
+      AND (l.crashes < {CRASHES_ALLOWED} OR l.id = CAST(:suspect AS uuid))
       AND m.id = l.id AND c.message_id = l.id AND i.id = l.integration_id
     RETURNING {_CLAIM_COLUMNS}
 """)  # noqa: S608
 
-_TAKE = sa.text("""
+_TAKE = sa.text(f"""
     UPDATE live SET status = 'sending', session = :session, claim = claim + 1
     WHERE id IN (SELECT value FROM json_each(:ids))
       AND (status = 'queued'
            OR status = 'sending' AND session = :session AND id IN (SELECT value FROM json_each(:doubtful)))
+      AND (crashes < {CRASHES_ALLOWED} OR id = :suspect)
     RETURNING id
-""")
+""")  # noqa: S608 - the only text put in is the number above
 
 _READ_TAKEN = sa.text(f"""
     SELECT {_CLAIM_COLUMNS.replace("octet_length", "length")}
@@ -302,8 +317,11 @@ _READ_TAKEN = sa.text(f"""
 )  # fmt: skip
 
 
-def _claim_sqlite(tx: Connection, ids: Sequence[UUID], session: UUID, doubtful: Sequence[UUID]) -> dict[UUID, Claimed]:
+def _claim_sqlite(
+    tx: Connection, ids: Sequence[UUID], session: UUID, doubtful: Sequence[UUID], suspect: UUID | None
+) -> dict[UUID, Claimed]:
     given = {"ids": _hexes(ids), "session": session.hex, "doubtful": _hexes(doubtful)}
+    given["suspect"] = suspect.hex if suspect else ""
     taken = tx.execute(_TAKE, given)
     mine = [row.id for row in taken]
     if not mine:

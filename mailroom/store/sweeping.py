@@ -14,14 +14,11 @@ from mailroom.fingerprint import cause_of
 from mailroom.kinds import KINDS, WhenUncertain
 from mailroom.message import Kind, Lane, Status
 from mailroom.store import dead_letters, tallies
-from mailroom.store.messages import NEVER
+from mailroom.store.messages import CRASHES_ALLOWED, NEVER
 from mailroom.store.schema import live, messages, sessions
 
 #: Any constant does; it names this lock among all of the database.
 _SWEEP_LOCK = 0x6D61696C
-
-#: A message whose worker died under it this often is taken to be the reason.
-_CRASHES_ALLOWED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +152,7 @@ def recover(tx: Connection, *, now: datetime, limit: int) -> Recovered:
     if tx.dialect.name == "postgresql":
         orphans = orphans.with_for_update(skip_locked=True)
     found = tx.execute(orphans.limit(limit)).all()
-    crashed = {row.id for row in found if row.crashes >= _CRASHES_ALLOWED}
+    crashed = {row.id for row in found if row.crashes >= CRASHES_ALLOWED}
     doubtful = {row.id for row in found if KINDS[Kind(row.kind)].when_uncertain is WhenUncertain.DEAD_LETTER} - crashed
     _end(tx, crashed, Status.FAILED, "crashed", now)
     _end(tx, doubtful, Status.UNCERTAIN, "session_lost", now)

@@ -48,8 +48,24 @@ async def a_session(store: Store) -> UUID:
 async def abandoned(store: Store, message_id: UUID) -> None:
     """Claim the message for a session that then dies."""
     session = await a_session(store)
-    assert await store.statement(messages.claim, [message_id], session)
+    assert await store.statement(messages.claim, [message_id], session, suspect=message_id)
     assert await store.transaction(sessions.declare_dead, session, 0, at=NOW)
+
+
+async def test_dlv_9_a_last_chance_is_taken_by_itself(store: Store, integration_id: UUID) -> None:
+    """What two workers died with is claimed only by who asks for it by name; what one died with, by anybody."""
+    once, twice, thrice = [(await accepted(store, integration_id)).id for _ in range(3)]
+    for crashed in (once, twice, thrice, twice, thrice):
+        await abandoned(store, crashed)
+        await store.transaction(sweeping.recover, now=NOW, limit=100)
+    ids = [once, twice, thrice]
+    usual = await store.statement(messages.claim, ids, uuid4())
+    waiting = await store.read(messages.suspects, ids)
+    by_name = await store.statement(messages.claim, ids, uuid4(), suspect=thrice)
+
+    assert list(usual) == [once]
+    assert waiting == sorted([twice, thrice])
+    assert list(by_name) == [thrice]
 
 
 # --- due --------------------------------------------------------------------------------------------------------------
@@ -166,7 +182,7 @@ async def test_other_kinds_of_a_dead_worker_wait_for_a_person(store: Store, inte
     assert (standing.possible_duplicate, standing.ended_at) == (True, NOW)
 
 
-async def test_a_message_that_kills_three_workers_is_a_dead_letter(store: Store, integration_id: UUID) -> None:
+async def test_dlv_9_a_message_that_kills_three_workers_is_a_dead_letter(store: Store, integration_id: UUID) -> None:
     """The third death under the same message is taken to be its fault."""
     message = await accepted(store, integration_id)
     for _ in range(2):

@@ -498,7 +498,7 @@ class Connection:
         if held is not None:
             return held
         mail = await self._mail(letter)
-        if self.messages and _had_gone(mail):
+        if self.messages and _had_gone(mail) and not self._given_up:
             failure = await self._reopen()
             return failure or await self.send(envelope_from, recipient, wire, before_dot, before_mail=before_mail)
         self.messages += 1

@@ -122,7 +122,7 @@ async def test_a_new_password_has_new_connections(pool: Pool, server: ScriptedSm
 
 
 @pytest.mark.parametrize(("idle", "connections", "resets"), [(4, 1, 0), (6, 1, 1), (31, 2, 0)])
-async def test_idle_connections_are_asked_and_then_dropped(
+async def test_snd_8_idle_connections_are_asked_and_then_dropped(
     pool: Pool, server: ScriptedSmtp, clock: Clock, idle: float, connections: int, resets: int
 ) -> None:
     """After 5 s of silence a connection is asked first, after 30 s it is not trusted at all."""
@@ -135,7 +135,7 @@ async def test_idle_connections_are_asked_and_then_dropped(
     assert server.verbs.count("RSET") == resets
 
 
-async def test_a_hundred_messages_wear_a_connection_out(pool: Pool, server: ScriptedSmtp) -> None:
+async def test_snd_8_a_hundred_messages_wear_a_connection_out(pool: Pool, server: ScriptedSmtp) -> None:
     """The hundred and first message has a new connection."""
     for _ in range(101):
         await send_one(pool, an_integration(server))
@@ -143,7 +143,7 @@ async def test_a_hundred_messages_wear_a_connection_out(pool: Pool, server: Scri
     assert (server.connections, len(server.inbox)) == (2, 101)
 
 
-async def test_a_connection_lives_five_minutes(pool: Pool, server: ScriptedSmtp, clock: Clock) -> None:
+async def test_snd_8_a_connection_lives_five_minutes(pool: Pool, server: ScriptedSmtp, clock: Clock) -> None:
     """However busy it is, a connection is not kept longer than 300 s."""
     for _ in range(62):
         await send_one(pool, an_integration(server))
@@ -165,7 +165,7 @@ async def test_an_envelope_left_open_is_reset_first(pool: Pool, server: Scripted
 
 
 @pytest.mark.parametrize(("idle", "noticed_at"), [(1, "MAIL"), (10, "RSET")])
-async def test_a_server_that_closed_while_idle_costs_no_message(
+async def test_snd_8_a_server_that_closed_while_idle_costs_no_message(
     pool: Pool, server: ScriptedSmtp, clock: Clock, idle: float, noticed_at: str
 ) -> None:
     """Whether it is noticed by asking or at MAIL, the message goes out over a new connection."""

@@ -1,7 +1,9 @@
 """The SMTP door against real servers that misbehave at every phase."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -11,8 +13,10 @@ from mailroom.destinations import NOT_ALLOWED, Destinations, destinations
 from mailroom.integration import Account, Security
 from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Sent, Uncertain
 from tests.services import Sink, free_port
-from tests.smtp_server import Act, HangUp, Say, ScriptedSmtp, Stall, scripted_smtp
+from tests.smtp_server import Act, Certificate, HangUp, Say, ScriptedSmtp, Stall, scripted_smtp
+from tests.worker.test_pool import an_integration
 from worker import smtp
+from worker.pool import Pool
 from worker.smtp import Connection, Timeouts, open_connection
 
 WIRE = b"Subject: hello\r\n\r\nText\r\n"
@@ -46,6 +50,43 @@ def lines(count: int) -> bytes:
     return b"Subject: large\r\n\r\n" + b"".join(b"%08d %s\r\n" % (n, b"x" * 60) for n in range(count))
 
 
+@asynccontextmanager
+async def raw_server(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[Account]:
+    """A server that does what no real one does; how to reach it."""
+    done = asyncio.Event()
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await serve(reader, writer)
+            await reader.read()
+        writer.transport.abort()
+        done.set()
+
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0)
+    async with server:
+        yield Account(host="127.0.0.1", port=server.sockets[0].getsockname()[1], security=Security.NONE)
+        await done.wait()
+
+
+async def speak(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    answers: dict[bytes, bytes],
+    greeting: bytes = b"220 raw",
+) -> list[bytes]:
+    """Greet and answer 250, or what is given for a verb, up to the last of these verbs; what was heard."""
+    writer.write(greeting and greeting + b"\r\n")
+    heard = []
+    while line := await reader.readline():
+        heard.append(line)
+        writer.write(answers.get(line.split()[0], b"250 ok") + b"\r\n")
+        if line.split()[0] == list(answers)[-1]:
+            break
+    return heard
+
+
 # --- A message that goes through -------------------------------------------------------------------------------------
 
 
@@ -72,7 +113,7 @@ async def test_a_connection_carries_many_messages(server: ScriptedSmtp) -> None:
     assert [m.rcpt_to[0] for m in server.inbox] == [f"r{n}@example.com" for n in range(5)]
 
 
-async def test_dots_at_line_starts_arrive(server: ScriptedSmtp) -> None:
+async def test_snd_6_dots_at_line_starts_arrive(server: ScriptedSmtp) -> None:
     """A line of one dot does not end the message, in its first line or anywhere else."""
     wire = b".first\r\n.\r\n..\r\ntext.\r\n.\r\n"
     async with connected(server) as connection:
@@ -82,7 +123,7 @@ async def test_dots_at_line_starts_arrive(server: ScriptedSmtp) -> None:
     assert server.inbox[0].content == wire
 
 
-async def test_a_large_message_arrives_whole_and_leaves_the_loop_free() -> None:
+async def test_snd_10_a_large_message_arrives_whole_and_leaves_the_loop_free() -> None:
     """14 MB go out piece by piece, dots at the seams included, while other tasks keep getting their turn."""
     wire = lines(200_000).replace(b"5 xxxx", b"\r\n..x")
     turns = 0
@@ -133,7 +174,7 @@ TRANSACTION_FAULTS: list[tuple[str, Act | str, str, type[Outcome], Blame | None]
 
 
 @pytest.mark.parametrize(("command", "act", "phase", "kind", "blame"), TRANSACTION_FAULTS)
-async def test_the_phase_of_a_failure_is_known(
+async def test_snd_1_the_phase_of_a_failure_is_known(
     server: ScriptedSmtp, command: str, act: Act | str, phase: str, kind: type[Outcome], blame: Blame | None
 ) -> None:
     """A fault before the final dot is a clean retry or refusal; a lost answer to the dot alone is uncertain."""
@@ -233,11 +274,20 @@ SINK_FAULTS: list[tuple[tuple[str, ...], str, type[Outcome]]] = [
     (("-W", ".:5"), "dot", Uncertain),
     (("-8",), "dot", Sent),
     (("-e",), "EHLO", Deferred),
+    (("-q", "CONNECT"), "connect", Deferred),
+    (("-f", "CONNECT"), "connect", Deferred),
+    (("-q", "EHLO"), "EHLO", Deferred),
+    (("-q", "MAIL"), "MAIL", Deferred),
+    (("-Q", "RCPT"), "RCPT", Deferred),
+    (("-Q", "DATA"), "DATA", Deferred),
+    (("-q", "QUIT"), "dot", Sent),
 ]
 
 
 @pytest.mark.parametrize(("options", "phase", "kind"), SINK_FAULTS)
-async def test_postfix_sink_faults(smtp_sink: Sink, options: tuple[str, ...], phase: str, kind: type[Outcome]) -> None:
+async def test_snd_1_postfix_sink_faults(
+    smtp_sink: Sink, options: tuple[str, ...], phase: str, kind: type[Outcome]
+) -> None:
     """Each fault that Postfix' own test server can play is the outcome it should be."""
     smtp_sink.start_counting(*options)
     account = Account(host="127.0.0.1", port=smtp_sink.port, security=Security.NONE)
@@ -250,6 +300,76 @@ async def test_postfix_sink_faults(smtp_sink: Sink, options: tuple[str, ...], ph
     assert type(outcome) is kind
     assert not isinstance(outcome, Held)
     assert outcome.reply.command == phase
+
+
+async def test_snd_1_a_refusal_straight_after_354_is_never_in_doubt(smtp_sink: Sink) -> None:
+    """A server that says no and leaves before it could have the message does not have it, heard in time or not."""
+    smtp_sink.start_counting("-A", "0")
+    account = Account(host="127.0.0.1", port=smtp_sink.port, security=Security.NONE)
+    outcomes = []
+    for wire in (WIRE, lines(20_000)):
+        connection = await open_connection(account, "worker.test", PATIENT)
+        assert isinstance(connection, Connection)
+        outcomes.append(await send(connection, wire))
+        await connection.quit()
+
+    assert {type(outcome) for outcome in outcomes} <= {Rejected, Deferred}
+
+
+@pytest.mark.parametrize(
+    ("command", "phase", "limit"),
+    [
+        ("connect", "connect", "connect"),
+        ("EHLO", "EHLO", "command"),
+        ("MAIL", "MAIL", "command"),
+        ("RCPT", "RCPT", "command"),
+        ("DATA", "DATA", "data"),
+        ("content", "DATA", "progress"),
+        ("dot", "dot", "dot"),
+    ],
+)
+async def test_snd_3_each_phase_has_a_limit_of_its_own(
+    server: ScriptedSmtp, command: str, phase: str, limit: str
+) -> None:
+    """A server that falls silent is left when the limit of the phase it fell silent in is over, whatever others are."""
+    server.script(command, STALL)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    opened = await open_connection(server.account(), "worker.test", replace(PATIENT, **{limit: 0.3}))
+    outcome = await send(opened, lines(200_000)) if isinstance(opened, Connection) else opened
+
+    assert loop.time() - began >= 0.3
+    assert isinstance(outcome, Deferred | Uncertain)
+    assert outcome.reply.command == phase
+
+
+def test_snd_3_the_limits_are_those_of_the_standard() -> None:
+    """What servers are given is what RFC 5321 asks for, and a slow goodbye or reset costs no message its time."""
+    assert Timeouts() == Timeouts(connect=30, command=300, data=120, progress=180, dot=600, reset=20, quit=5)
+
+
+async def test_snd_3_a_slow_server_that_reads_on_gets_the_whole_message() -> None:
+    """However long a transfer takes: as long as pieces leave, it is not given up."""
+    wire = lines(200_000)
+    taken = 0
+
+    async def read_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        await speak(reader, writer, {b"DATA": b"354 go on"})
+        end = b""
+        while not (end := (end + await reader.read(64 * 1024))[-5:]).endswith(b"\r\n.\r\n"):
+            taken += 1
+            await asyncio.sleep(0.005)
+        writer.write(b"250 2.0.0 taken\r\n")
+
+    async with raw_server(read_slowly) as account:
+        connection = await open_connection(account, "worker.test", replace(PATIENT, progress=0.4))
+        assert isinstance(connection, Connection)
+        outcome = await send(connection, wire)
+        connection.close()
+
+    assert isinstance(outcome, Sent)
+    assert taken * 0.005 > 0.4
 
 
 # --- Security --------------------------------------------------------------------------------------------------------
@@ -276,7 +396,7 @@ async def test_clear_text_is_no_tls(server: ScriptedSmtp) -> None:
         assert connection.tls is None
 
 
-async def test_without_starttls_nothing_is_sent() -> None:
+async def test_snd_4_without_starttls_nothing_is_sent() -> None:
     """A server that does not offer STARTTLS, or a line that strips it, sees neither login nor mail."""
     async with scripted_smtp(username="forms", password="secret") as server:
         account = server.account(security=Security.STARTTLS)
@@ -288,7 +408,7 @@ async def test_without_starttls_nothing_is_sent() -> None:
 
 
 @pytest.mark.parametrize("options", [{"starttls": True}, {"implicit_tls": True}])
-async def test_a_certificate_that_nobody_vouches_for_is_refused(options: dict[str, bool]) -> None:
+async def test_snd_4_a_certificate_that_nobody_vouches_for_is_refused(options: dict[str, bool]) -> None:
     """A server with a certificate of its own making gets no login."""
     async with scripted_smtp(username="forms", password="secret", **options) as server:
         outcome = await open_connection(server.account(), "worker.test", PATIENT)
@@ -307,6 +427,25 @@ async def test_tls_to_a_server_without_it_fails_in_time(server: ScriptedSmtp) ->
     assert isinstance(outcome, Deferred)
     assert outcome.blame is Blame.CONNECTION
     assert server.verbs == []
+
+
+async def test_snd_5_a_line_slipped_in_before_tls_is_no_reply() -> None:
+    """What somebody on the line adds to the answer to STARTTLS is not taken for what the server says under TLS."""
+    certificate = await asyncio.to_thread(Certificate)
+
+    async def slip_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await speak(reader, writer, {b"EHLO": b"250-raw.test\r\n250 STARTTLS", b"STARTTLS": b"220 go\r\n250 SIZE 1"})
+        await writer.start_tls(certificate.server_context())
+        await speak(reader, writer, {b"EHLO": b"250-raw.test\r\n250 SIZE 1000"}, greeting=b"")
+
+    async with raw_server(slip_in) as account:
+        secured = replace(account, security=Security.STARTTLS)
+        opened = await open_connection(secured, "worker.test", PATIENT, trust=certificate.client_context())
+        size = opened.ehlo_size if isinstance(opened, Connection) else None
+        if isinstance(opened, Connection):
+            opened.close()
+
+    assert size in {1000, None}
 
 
 async def test_starttls_refused_is_no_connection() -> None:
@@ -357,7 +496,7 @@ async def test_a_size_beyond_all_counting_is_no_limit(said: int, kept: int | Non
         assert connection.ehlo_size == kept
 
 
-async def test_a_message_above_the_servers_size_is_refused_before_mail() -> None:
+async def test_snd_7_a_message_above_the_servers_size_is_refused_before_mail() -> None:
     """SIZE is obeyed: a final refusal that tells both sizes, and the server never hears of it (RFC 1870)."""
     async with scripted_smtp(size_limit=20) as server, connected(server) as connection:
         outcome = await send(connection)
@@ -384,7 +523,7 @@ async def test_no_address_can_add_a_command(server: ScriptedSmtp, address: str) 
 
 
 @pytest.mark.parametrize("wire", [b"a\nb\r\n", b"a\rb\r\n", b"a\r\n.\r\nb\n.\n", b"a", b"", b"x" * 200_000 + b"\r\n"])
-async def test_a_message_with_bare_line_breaks_never_ends(server: ScriptedSmtp, wire: bytes) -> None:
+async def test_snd_6_a_message_with_bare_line_breaks_never_ends(server: ScriptedSmtp, wire: bytes) -> None:
     """What could smuggle a second message is not given its final dot."""
     async with connected(server) as connection:
         outcome = await send(connection, wire)
@@ -395,7 +534,7 @@ async def test_a_message_with_bare_line_breaks_never_ends(server: ScriptedSmtp, 
     assert connection.broken
 
 
-async def test_smtputf8_is_used_only_where_an_address_needs_it() -> None:
+async def test_snd_6_smtputf8_is_used_only_where_an_address_needs_it() -> None:
     """A local part beyond ASCII asks for SMTPUTF8; a domain goes as A-labels and asks for nothing."""
     async with scripted_smtp(smtputf8=True) as server, connected(server) as connection:
         outcomes = [await send(connection, to="info@bücher.de"), await send(connection, to="jürgen@example.com")]
@@ -443,7 +582,7 @@ async def test_the_gate_is_asked_before_mail(server: ScriptedSmtp) -> None:
 # --- Reuse, and ends from outside ------------------------------------------------------------------------------------
 
 
-async def test_a_connection_the_server_closed_while_idle_costs_nothing(server: ScriptedSmtp) -> None:
+async def test_snd_8_a_connection_the_server_closed_while_idle_costs_nothing(server: ScriptedSmtp) -> None:
     """A dead connection is noticed at MAIL and opened anew; the gate is asked again before the second MAIL."""
     asked = 0
 
@@ -491,7 +630,7 @@ async def test_after_a_refusal_the_connection_is_used_again(server: ScriptedSmtp
 @pytest.mark.parametrize(
     ("command", "kind"), [("MAIL", Deferred), ("RCPT", Deferred), ("DATA", Deferred), ("dot", Uncertain)]
 )
-async def test_closing_from_outside_ends_a_transaction_as_its_phase_says(
+async def test_snd_2_closing_from_outside_ends_a_transaction_as_its_phase_says(
     server: ScriptedSmtp, command: str, kind: type[Outcome]
 ) -> None:
     """The total deadline closes the connection, and the attempt still has a true outcome."""
@@ -520,7 +659,7 @@ async def test_closing_ends_a_transfer_to_a_server_that_does_not_read(server: Sc
 
 
 @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA", "dot"])
-async def test_a_cancelled_transaction_breaks_its_connection(server: ScriptedSmtp, command: str) -> None:
+async def test_snd_2_a_cancelled_transaction_breaks_its_connection(server: ScriptedSmtp, command: str) -> None:
     """A late reply can never be read as the next message's, because there is no next message."""
     server.script(command, Say("250 late", seconds=0.2))
     async with connected(server) as connection:
@@ -533,7 +672,7 @@ async def test_a_cancelled_transaction_breaks_its_connection(server: ScriptedSmt
     assert connection.broken
 
 
-async def test_a_second_reply_to_one_command_is_not_taken_for_the_next_ones(server: ScriptedSmtp) -> None:
+async def test_snd_5_a_second_reply_to_one_command_is_not_taken_for_the_next_ones(server: ScriptedSmtp) -> None:
     """A server that answers twice is left before its second answer can be paired with another command."""
     server.script("RCPT", "250 2.1.5 ok\n550 5.1.1 no such user", times=1)
     async with connected(server) as connection:
@@ -543,6 +682,45 @@ async def test_a_second_reply_to_one_command_is_not_taken_for_the_next_ones(serv
     assert (outcome.reply.command, outcome.blame) == ("DATA", Blame.PROVIDER)
     assert connection.broken
     assert server.completed == []
+
+
+async def test_snd_2_whenever_a_transaction_is_ended_no_reply_is_anothers() -> None:
+    """Cancelled or closed at any moment: an outcome is of its own message, and what is told as not sent was not."""
+    dice = random.Random(7)  # noqa: S311 - chooses moments, guards nothing
+    told: dict[str, Outcome] = {}
+    async with scripted_smtp() as server:
+        pool = Pool("worker.test", PATIENT)
+        for number in range(1000):
+            to = f"{number}@example.com"
+            server.script("RCPT", f"550 5.1.1 {to} is unknown", address=f"<{to}>") if number % 3 == 0 else None
+            connection = await pool.acquire(an_integration(server))
+            assert isinstance(connection, Connection)
+            sending = asyncio.create_task(connection.send("forms@company.com", to, WIRE, lambda: True))
+            await asyncio.wait({sending}, timeout=dice.choice([dice.uniform(0, 0.002), 5]))
+            if not sending.done() and number % 2:
+                sending.cancel()
+            elif not sending.done():
+                connection.give_up()
+            await asyncio.wait({sending})
+            if sending.cancelled():
+                pool.discard(connection)
+            else:
+                told[to] = sending.result()
+                pool.release(connection)
+        await pool.aclose()
+        arrived = {received.rcpt_to[0] for received in server.completed}
+
+    assert len(told) < 1000
+    for to, outcome in told.items():
+        match outcome:
+            case Sent():
+                assert to in arrived
+            case Rejected():
+                assert outcome.reply.text.startswith(f"5.1.1 {to} ")
+            case Deferred():
+                assert to not in arrived
+            case _:
+                assert isinstance(outcome, Uncertain)
 
 
 # --- The live test ---------------------------------------------------------------------------------------------------

@@ -6,9 +6,11 @@ its key be committed (a commit that names a missing file would be an accepted me
 
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
@@ -17,6 +19,12 @@ Result = TypeVar("Result")
 
 #: Characters of a key: 32 hexadecimal digits, spread over 256 folders by the first two.
 KEY_LENGTH = 32
+
+#: What the name of a file ends with while it is being written.
+_UNFINISHED = ".part"
+
+#: The folders that keys are spread over.
+SHELVES = tuple(f"{number:02x}" for number in range(256))
 
 #: Bytes of a file that are in memory while it is copied.
 _PIECE = 1024 * 1024
@@ -31,7 +39,7 @@ class Upload:
 
     def __init__(self, final: Path) -> None:
         self._final = final
-        self._temporary = final.with_suffix(".part")
+        self._temporary = final.with_suffix(_UNFINISHED)
         self._file: BinaryIO | None = None
         self._finished = False
 
@@ -115,6 +123,24 @@ class AttachmentStore:
             await upload.finish()
         return upload.key
 
+    async def untouched(self, shelf: str, before: datetime) -> list[str]:
+        """The keys on this shelf that were written before a moment; what was never finished until then is removed."""
+        return await asyncio.to_thread(self._untouched, self.folder / shelf, before.timestamp())
+
+    def _untouched(self, shelf: Path, before: float) -> list[str]:
+        keys = []
+        try:
+            with os.scandir(shelf) as entries:
+                old = [Path(entry.path) for entry in entries if _last_written(entry) < before]
+        except FileNotFoundError:
+            return []
+        for path in old:
+            if path.suffix == _UNFINISHED:
+                path.unlink(missing_ok=True)
+            elif len(path.name) == KEY_LENGTH:
+                keys.append(path.name)
+        return keys
+
     async def delete(self, key: str) -> None:
         """Remove the file; nothing happens when it is gone already."""
         await asyncio.to_thread(self._path(key).unlink, missing_ok=True)
@@ -131,6 +157,14 @@ async def _finishing(step: Callable[Args, Result], *args: Args.args, **kwargs: A
     except asyncio.CancelledError:
         await asyncio.wait([running])
         raise
+
+
+def _last_written(entry: "os.DirEntry[str]") -> float:
+    """Seconds since 1970; never, for what is gone by now."""
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def _make_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from mailroom.attachments import AttachmentStore
 from mailroom.logs import get_logger
 from mailroom.settings import BadSettings, IntegrationSettings, Settings
 from mailroom.store import integrations
-from mailroom.store.facts import fact
+from mailroom.store.facts import fact, stated
 from mailroom.store.integrations import NewIntegration
 from mailroom.store.opening import SchemaMismatch, check_schema
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
@@ -116,6 +116,16 @@ async def check_marker(store: Store, attachments: AttachmentStore) -> None:
         "and worker see the same folder (MAILROOM_ATTACHMENTS_URL). If its files are lost for good, write the marker "
         "that the database expects into that file"
     )
+
+
+async def is_ours(store: Store, attachments: AttachmentStore) -> bool:
+    """Whether this folder has this database's marker now: it may have been unmounted since the start."""
+    known = await store.read(stated, MARKER_FACT)
+    file = attachments.folder / MARKER_FILE
+    try:
+        return known is not None and (await asyncio.to_thread(file.read_text)).strip() == known
+    except OSError:
+        return False
 
 
 def _marker(folder: Path) -> tuple[str, bool]:

@@ -23,6 +23,7 @@ from mailroom.watch import IntegrationWatch
 from worker.consumer import Consumer
 from worker.deliver import Desk
 from worker.indexing import Indexer
+from worker.leftovers import Leftovers
 from worker.pool import Pool
 from worker.probe import Probe
 from worker.retry import RetryPolicy
@@ -72,6 +73,7 @@ class Worker:
         self.tickets = TicketWriter(queue, store)
         self.sweep = Sweep(store, queue, self.watch, self.tickets, self.tally)
         self._indexer = Indexer(store)
+        self._leftovers = Leftovers(store, attachments)
         self._probe = Probe(store, queue, self.watch, self.session, hostname, timeouts, allowed)
         self._stopping = False
 
@@ -91,6 +93,7 @@ class Worker:
                 "consumer": self.consumer.run,
                 "shares": self.consumer.shares.run,
                 "indexer": self._indexer.run,
+                "leftovers": self._leftovers.run,
                 "tidy": self._tidy,
             }.items()
         ]

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from mailroom.kinds import KINDS
 from mailroom.message import Attachment, Correspondent, Kind, Status, new_message_id
-from mailroom.store import conversations, drafts, letters, messages, requests, schema
+from mailroom.store import conversations, drafts, leftovers, letters, messages, requests, schema
 from mailroom.store.audit import Entry, history
 from mailroom.store.content import encode_content
 from mailroom.store.conversations import Conversation, Direction, UnknownConversation
@@ -362,3 +362,20 @@ async def test_a_discarded_draft_leaves_no_file(store: Store, integration_id: UU
 
     assert await store.transaction(drafts.discard, form) == ["k1"]
     assert await store.read(drafts.get, form) is None
+
+
+# --- files that belong to nothing -------------------------------------------------------------------------------------
+
+
+async def test_sto_5_whatever_names_a_file_keeps_it(store: Store, integration_id: UUID) -> None:
+    """A file of a message, of a letter and of a draft is named; one of none of them is not."""
+    form = await a_form(store, integration_id, files=("of a message",))
+    kept = Attachment(name="a.pdf", media_type="application/pdf", size=9, key="of a letter")
+    await store.transaction(letters.enter, a_letter(form, files=(LetterFile(id=uuid4(), file=kept),)))
+    announced = a_file(form)
+    await store.transaction(drafts.announce, announced)
+    await store.transaction(drafts.arrived, announced.id, "of a draft", 1)
+    asked = ["of a message", "of a letter", "of a draft", "of nothing"]
+
+    assert await store.read(leftovers.unnamed, asked) == {"of nothing"}
+    assert await store.read(leftovers.unnamed, []) == set()

@@ -1,5 +1,6 @@
 """The logs: one event a line on stderr. The only importer of structlog; what libraries log takes the same way."""
 
+import contextlib
 import io
 import json
 import logging
@@ -85,13 +86,19 @@ def configure_logs(style: LogStyle = LogStyle.JSON, level: LogLevel = LogLevel.I
 
 
 class _Stderr(io.TextIOBase):
-    """Whatever stderr is at the moment of writing; a cached logger must not keep one that was replaced."""
+    """Whatever stderr is at the moment of writing; a cached logger must not keep one that was replaced.
+
+    A line that cannot be written (the disk is full, its reader is gone) is lost: what it tells about must go on.
+    """
 
     def write(self, text: str, /) -> int:
-        return sys.stderr.write(text)
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def _name_of_the_library(logger: Any, method: str, event: Event) -> Event:

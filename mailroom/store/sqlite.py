@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from mailroom.store.port import BadRow, StoreUnavailable
+from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -54,7 +54,10 @@ class SqliteStore:
         self, work: Callable[Concatenate[Connection, Args], Result], *args: Args.args, **kwargs: Args.kwargs
     ) -> Result:
         """Run work that changes nothing, beside the writer."""
-        return await self._run(self._reading, self._reader, work, *args, **kwargs)
+        try:
+            return await self._run(self._reading, self._reader, work, *args, **kwargs)
+        except CommitUnknown as error:
+            raise StoreUnavailable(str(error)) from error
 
     async def aclose(self) -> None:
         """Finish what was begun, close both connections, and let another process open the file."""
@@ -76,9 +79,14 @@ class SqliteStore:
         *args: Args.args,
         **kwargs: Args.kwargs,
     ) -> Result:
+        committing = False
+
         def in_thread() -> Result:
+            nonlocal committing
             with engine.begin() as connection:
-                return work(connection, *args, **kwargs)
+                result = work(connection, *args, **kwargs)
+                committing = True
+                return result
 
         try:
             running = asyncio.get_running_loop().run_in_executor(executor, in_thread)
@@ -92,7 +100,11 @@ class SqliteStore:
         except (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError) as error:
             raise BadRow(_first_line(error)) from error
         except OperationalError as error:
-            # SQLite rolls back what it could not finish (disk full, I/O error): nothing was done.
+            if committing and not _is_full(error):
+                # Undone as long as this process lives. What was written before the disk failed may be a whole commit,
+                # though, that the next process finds in the log; another commit in its place makes it certain.
+                raise CommitUnknown(f"the commit failed: {_first_line(error)}") from error
+            # SQLite rolls back what it could not finish: nothing was done.
             raise StoreUnavailable(f"the database refused: {_first_line(error)}") from error
         except SQLAlchemyError as error:
             raise BadRow(_first_line(error)) from error
@@ -129,6 +141,11 @@ def _lock(path: Path) -> TextIO:
             f"another process has the database beside {path} open; stop it, or use PostgreSQL to run several"
         ) from error
     return file
+
+
+def _is_full(error: OperationalError) -> bool:
+    """No room for all of it: the last part, which makes it a commit, is not there."""
+    return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,10 +1,12 @@
 """What the SQLite store promises: one process, any number of its event loops, one writer, nothing lost."""
 
 import asyncio
+import contextlib
+import resource
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,9 +16,9 @@ from sqlalchemy import Connection
 
 from mailroom.message import new_message_id
 from mailroom.store import messages
-from mailroom.store.port import BadRow, StoreUnavailable
+from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 from mailroom.store.sqlite import AlreadyOpen, SqliteStore
-from tests.builders import a_message, every_standing
+from tests.builders import NOW, a_message, every_standing
 
 #: An integration's id; whether it exists is not asked at accept.
 NOBODY = uuid4()
@@ -45,13 +47,30 @@ def ask(tx: Connection) -> int:
     return int(tx.execute(sa.text("SELECT 1")).scalar_one())
 
 
+@contextlib.contextmanager
+def failing_disk() -> Iterator[None]:
+    """Nothing can be written to any file meanwhile: beyond this length the system refuses (EFBIG)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def full(tx: Connection) -> None:
+    """Let the database have no more pages than it has."""
+    pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
+    tx.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+
 def asked_elsewhere(file: Path) -> str:
     """What another process says when it opens the file."""
     command = [sys.executable, "-c", SECOND_PROCESS, str(file)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-async def test_a_second_process_is_refused(store: SqliteStore, sqlite_file: Path) -> None:
+async def test_sto_3_a_second_process_is_refused(store: SqliteStore, sqlite_file: Path) -> None:
     """Two processes on one file are slow together and can damage it: the second is told so, until the first is gone."""
     assert (await asyncio.to_thread(asked_elsewhere, sqlite_file)).startswith("refused: another process")
     with pytest.raises(AlreadyOpen):
@@ -74,7 +93,7 @@ async def test_two_event_loops_share_one_store(store: SqliteStore) -> None:
     assert {one.id for one in found} == {message.id for message in here + there}
 
 
-async def test_a_reader_does_not_wait_for_the_writer(store: SqliteStore) -> None:
+async def test_sto_3_a_reader_does_not_wait_for_the_writer(store: SqliteStore) -> None:
     """While a transaction is open, reads are answered, with what was committed before it."""
     message = a_message(NOBODY)
     written, go_on = asyncio.Event(), asyncio.Event()
@@ -153,7 +172,7 @@ async def test_a_closed_store_is_unavailable(sqlite_file: Path) -> None:
         await store.read(ask)
 
 
-async def test_a_commit_is_on_the_disk(store: SqliteStore, sqlite_file: Path) -> None:
+async def test_dlv_14_a_commit_is_on_the_disk(store: SqliteStore, sqlite_file: Path) -> None:
     """Every commit is synced, the writer checkpoints alone, and another connection sees what was committed."""
 
     def pragmas(tx: Connection) -> tuple[object, ...]:
@@ -171,3 +190,32 @@ async def test_a_commit_is_on_the_disk(store: SqliteStore, sqlite_file: Path) ->
     [(count,)] = other.execute("SELECT count(*) FROM live").fetchall()
     other.close()
     assert count == 1
+
+
+# --- the disk ---------------------------------------------------------------------------------------------------------
+
+
+async def test_dlv_14_a_commit_that_the_disk_refused_is_in_doubt(store: SqliteStore) -> None:
+    """What the next process may find in the log is not told as undone; a tombstone settles it, and the store goes on."""
+    before, doubtful, after = [a_message(NOBODY) for _ in range(3)]
+    await store.statement(messages.accept, [before])
+    with failing_disk(), pytest.raises(CommitUnknown):
+        await store.statement(messages.accept, [doubtful])
+    settled = await store.transaction(messages.bury, [(doubtful.id, doubtful.kind)], NOW)
+    await store.statement(messages.accept, [after])
+
+    assert settled == {doubtful.id: False}
+    assert {one.id for one in await store.read(every_standing)} == {before.id, after.id}
+
+
+async def test_sto_6_a_full_disk_accepts_nothing_until_there_is_room(store: SqliteStore) -> None:
+    """Without room nothing of a message is kept and everybody is told; with room again the same store goes on."""
+    kept, refused, later = a_message(NOBODY), a_message(NOBODY, body=b"x" * 100_000), a_message(NOBODY)
+    await store.statement(messages.accept, [kept])
+    await store.transaction(full)
+    with pytest.raises(StoreUnavailable, match="full"):
+        await store.statement(messages.accept, [refused])
+    await store.transaction(lambda tx: tx.exec_driver_sql("PRAGMA max_page_count=1073741823").close())
+    await store.statement(messages.accept, [later])
+
+    assert {one.id for one in await store.read(every_standing)} == {kept.id, later.id}

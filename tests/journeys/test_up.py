@@ -1,8 +1,10 @@
 """Journeys of `mailroom up`: a newcomer's first minutes, with real processes."""
 
 import asyncio
+import io
 import json
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -103,7 +105,7 @@ async def test_ctrl_c_ends_it(tmp_path: Path, variables: dict[str, str]) -> None
     assert not (tmp_path / "var" / "mailroom.sock").exists()
 
 
-async def test_a_second_one_is_refused(tmp_path: Path, variables: dict[str, str]) -> None:
+async def test_sto_3_a_second_one_is_refused(tmp_path: Path, variables: dict[str, str]) -> None:
     """A second `mailroom up` on the same data is told in one line why it cannot run."""
     with running(tmp_path, variables, "up") as up:
         await up.prints(SERVES)
@@ -160,7 +162,7 @@ async def test_the_integration_follows_the_mailbox(tmp_path: Path, variables: di
     assert len(found) == 1
 
 
-async def test_what_was_accepted_survives_a_kill(tmp_path: Path, variables: dict[str, str]) -> None:
+async def test_dlv_14_what_was_accepted_survives_a_kill(tmp_path: Path, variables: dict[str, str]) -> None:
     """A message accepted while its integration may not send is held, and goes out after a kill, a start and a reset."""
     (tmp_path / "mailroom.toml").write_text('[email]\nany_service = true\nwhen_inactive = "hold"\n')
     with running(tmp_path, variables, "up") as up:
@@ -179,6 +181,47 @@ async def test_what_was_accepted_survives_a_kill(tmp_path: Path, variables: dict
     assert answer["statusCode"] == 0
     assert reset.returncode == 0
     assert len(found) == 1
+
+
+async def test_sto_6_a_disk_that_takes_nothing(tmp_path: Path, variables: dict[str, str]) -> None:
+    """While nothing can be written forms are answered 1, large files too; afterwards 0. Only what was answered 0 arrives.
+
+    Not even a kill straight after it brings back what was answered 1.
+    """
+    with running(tmp_path, variables, "up") as up:
+        printed = await up.prints(SERVES)
+        cookie = await signed_in(variables["MAILROOM_ADMIN_LISTEN"], first_password(printed))
+        answers = [await submit(variables, "before")]
+        _, hard = resource.prlimit(up.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(up.process.pid, resource.RLIMIT_FSIZE, (1, hard))
+        answers += [
+            await submit(variables, "meanwhile"),
+            await submit(variables, "with a file", b"%PDF-" + b"x" * 2_000_000),
+        ]
+        resource.prlimit(up.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        async with asyncio.timeout(30):
+            while answers[-1] != 0:
+                answers.append(await submit(variables, "after"))
+        up.process.kill()
+        await up.ended()
+    with running(tmp_path, variables, "up") as up:
+        await up.prints(SERVES)
+        found = await letters_of_up(variables["MAILROOM_ADMIN_LISTEN"], cookie, 2)
+        await up.stop()
+
+    assert answers[:3] == [0, 1, 1]
+    assert sorted(one["subject"] for one in found) == ["after", "before"]
+
+
+async def submit(variables: dict[str, str], subject: str, file: bytes | None = None) -> int:
+    """Send a form; its statusCode."""
+    form = aiohttp.FormData({"firstName": "J", "lastName": "D", "fromAddress": "j@customer.test", "text": "Where?"})
+    form.add_field("subject", subject)
+    if file is not None:
+        form.add_field("file", io.BytesIO(file), filename="a.pdf", content_type="application/pdf")
+    url = f"http://{variables['MAILROOM_LISTEN']}/genesys/2/email/support"
+    async with aiohttp.ClientSession() as session, session.post(url, data=form) as posted:
+        return int((await posted.json())["statusCode"])
 
 
 async def until_listed(tmp_path: Path, variables: dict[str, str], printed: str) -> dict[str, object]:

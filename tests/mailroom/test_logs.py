@@ -1,8 +1,11 @@
 """Logs: one event, one line, whatever is in it."""
 
+import contextlib
 import json
 import logging
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,3 +134,17 @@ def test_a_terminal_gets_a_readable_traceback(capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().err
     assert "\\u001b[31m" in text
     assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_sto_6_a_line_that_cannot_be_written_stops_nobody(capfd: pytest.CaptureFixture[str]) -> None:
+    """On a full disk the line is lost, whoever logs it goes on, and later lines are written again."""
+    configure_logs()
+    with Path("/dev/full").open("w", buffering=1) as full, pytest.MonkeyPatch.context() as changed:
+        changed.setattr(sys, "stderr", full)
+        get_logger("worker").info("attempt ended")
+        logging.getLogger("library").warning("something")
+        with contextlib.suppress(OSError):
+            full.close()
+    get_logger("worker").info("afterwards")
+
+    assert [event["event"] for event in map(json.loads, capfd.readouterr().err.splitlines())] == ["afterwards"]

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from gateway.app import Gateway
 from mailroom.process import listening, stop_signal, unless_stopped
-from mailroom.provisioning import attachment_store, prepare
+from mailroom.provisioning import attachment_store, check_queue, prepare
 from mailroom.queue.opening import open_queue
 from mailroom.settings import Settings, require_deployment
 from mailroom.store.opening import open_store
@@ -47,6 +47,7 @@ async def run_gateway(settings: Settings, place: Place = Place.ALONE) -> None:
             await _open_doors(doors, gateway, settings, place)
             # Until it runs, its snapshot is not fresh, and so every submission is answered 1.
             await unless_stopped(stop, prepare(settings, store, vault, attachments))
+            await unless_stopped(stop, check_queue(queue))
             await inside.enter_async_context(gateway.running())
             await stop.wait()
             gateway.stop_being_ready()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from mailroom.provisioning import AttachmentsElsewhere
+from mailroom.queue.port import WrongTopology
 from mailroom.serving import AddressTaken, serving
 from mailroom.settings import BadSettings, Settings
 from mailroom.store.sqlite import AlreadyOpen
@@ -17,7 +18,7 @@ from mailroom.store.sqlite import AlreadyOpen
 Result = TypeVar("Result")
 
 #: What stops a process at its start although nothing is broken: whoever started it must change something.
-TOLD = (BadSettings, AddressTaken, AttachmentsElsewhere, AlreadyOpen)
+TOLD = (BadSettings, AddressTaken, AttachmentsElsewhere, AlreadyOpen, WrongTopology)
 
 
 class Stopped(Exception):

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from mailroom.attachments import AttachmentStore
 from mailroom.logs import get_logger
+from mailroom.queue.port import Queue, QueueUnavailable
 from mailroom.settings import BadSettings, IntegrationSettings, Settings
 from mailroom.store import integrations
 from mailroom.store.facts import fact, stated
@@ -56,6 +57,12 @@ async def prepare(settings: Settings, store: Store, vault: Vault, attachments: A
             log.warning("waiting", waiting_for=waiting_for, error=reason)
             said = reason
         await asyncio.sleep(RETRY_SECONDS)
+
+
+async def check_queue(queue: Queue) -> None:
+    """Look whether the broker is ours to use; one that is away may come later. Raises WrongTopology."""
+    with contextlib.suppress(QueueUnavailable):
+        await queue.connect()
 
 
 async def create_absent_integrations(settings: Settings, store: Store, vault: Vault) -> None:

@@ -4,7 +4,7 @@ import contextlib
 
 from mailroom.health import health_app
 from mailroom.process import listening, stop_signal, unless_stopped
-from mailroom.provisioning import attachment_store, prepare
+from mailroom.provisioning import attachment_store, check_queue, prepare
 from mailroom.queue.opening import open_queue
 from mailroom.settings import Settings, require_deployment
 from mailroom.store.opening import open_store
@@ -26,5 +26,6 @@ async def run_worker(settings: Settings) -> None:
         health = health_app(worker.unready, worker.figures)
         await stack.enter_async_context(listening(health, settings.health_listen, "MAILROOM_HEALTH_LISTEN"))
         await unless_stopped(stop, prepare(settings, store, vault, attachments))
+        await unless_stopped(stop, check_queue(queue))
         await unless_stopped(stop, stack.enter_async_context(worker.running(alone=False)))
         await stop.wait()

@@ -24,6 +24,9 @@ class MemoryQueue:
         self._lines: dict[Address, _Line] = {}
         self._wakers: list[tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = []
 
+    async def connect(self) -> None:
+        """It is here."""
+
     async def publish(self, address: Address, ticket: Ticket) -> None:
         """Put the ticket at the end of its line. Raises QueueUnavailable when the line is full."""
         with self._lock:

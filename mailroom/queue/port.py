@@ -10,6 +10,10 @@ class QueueUnavailable(Exception):
     """The ticket may not be on the queue: the broker could not be reached or did not confirm in time."""
 
 
+class WrongTopology(Exception):
+    """The broker has something of our name with other arguments: somebody else declared it."""
+
+
 class Delivery(Protocol):
     """A ticket in hand. It comes back to the queue unless it is acknowledged."""
 
@@ -37,6 +41,10 @@ class Subscription(Protocol):
 
 class Queue(Protocol):
     """Tickets by address. Losing all of it loses nothing: the sweep writes them anew."""
+
+    async def connect(self) -> None:
+        """Reach it now, and check what it has declared. Raises QueueUnavailable or WrongTopology."""
+        ...
 
     async def publish(self, address: Address, ticket: Ticket) -> None:
         """Return once the queue holds the ticket; it is made when it does not exist. Raises QueueUnavailable."""

@@ -28,7 +28,7 @@ from yarl import URL
 
 from mailroom.logs import get_logger
 from mailroom.loops import really_cancelled
-from mailroom.queue.port import Delivery, QueueUnavailable
+from mailroom.queue.port import Delivery, QueueUnavailable, WrongTopology
 from mailroom.queue.ticket import Address, Ticket, UnreadableTicket, decode_ticket, encode_ticket
 
 log = get_logger(__name__)
@@ -68,10 +68,6 @@ TICKET_QUEUE_ARGUMENTS: dict[str, Any] = {
 
 #: Whatever aio-pika, aiormq or the socket raise when the broker is not there or says no.
 _BROKER_ERRORS = (*CONNECTION_EXCEPTIONS, TimeoutError)
-
-
-class WrongTopology(Exception):
-    """The broker has a queue of our name with other arguments: somebody else declared it."""
 
 
 class _QueueRefused(Exception):
@@ -242,7 +238,10 @@ class RabbitQueue:
             async with _broker(ASK_SECONDS):
                 await self._publishing_channel()
         except ChannelPreconditionFailed as error:
-            raise WrongTopology(f"the broker has {UNREADABLE} or {NUDGES} with other arguments: {error}") from error
+            raise WrongTopology(
+                f"the broker has {UNREADABLE} or {NUDGES} with other arguments than Mailroom's; delete it there, or give "
+                f"Mailroom a virtual host of its own in MAILROOM_QUEUE_URL: {_words(error)}"
+            ) from error
         except _BROKER_ERRORS as error:
             raise QueueUnavailable(f"the broker cannot be reached: {_words(error)}") from error
 
@@ -461,8 +460,8 @@ def _urls(url: str) -> list[URL]:
     place, slash, tail = rest.partition("/")
     user, at, hosts = place.rpartition("@")
     return [
-        URL(f"{scheme}://{user}{at}{host}{slash}{tail}").update_query(heartbeat=HEARTBEAT_SECONDS)
-        for host in hosts.split(",")
+        url if "heartbeat" in url.query else url.update_query(heartbeat=HEARTBEAT_SECONDS)
+        for url in (URL(f"{scheme}://{user}{at}{host}{slash}{tail}") for host in hosts.split(","))
     ]
 
 

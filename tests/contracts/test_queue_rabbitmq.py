@@ -1,7 +1,8 @@
 """What the queue on RabbitMQ promises when tickets, broker or network fail."""
 
 import asyncio
-from collections.abc import AsyncIterator, MutableMapping
+import contextlib
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from typing import Any
 from uuid import uuid4
 
@@ -10,9 +11,9 @@ import pytest
 
 from mailroom.message import Lane
 from mailroom.queue import rabbitmq as door
-from mailroom.queue.port import QueueUnavailable
-from mailroom.queue.rabbitmq import TICKET_QUEUE_ARGUMENTS, UNREADABLE, RabbitQueue, WrongTopology
-from mailroom.queue.ticket import Address
+from mailroom.queue.port import QueueUnavailable, WrongTopology
+from mailroom.queue.rabbitmq import TICKET_QUEUE_ARGUMENTS, UNREADABLE, RabbitQueue
+from mailroom.queue.ticket import Address, Ticket
 from tests.contracts.test_queue_tickets import PATIENCE, Inbox, a_ticket, on_the_queue, until
 from tests.fault_proxy import FaultProxy, Mode
 from tests.services import RabbitMQ
@@ -64,7 +65,7 @@ async def arrived(queue: RabbitQueue, inbox: Inbox) -> None:
 # --- tickets ----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_queue_keeps_what_it_was_given(queue: RabbitQueue, url: str, rabbitmq: RabbitMQ) -> None:
+async def test_brk_12_the_queue_keeps_what_it_was_given(queue: RabbitQueue, url: str, rabbitmq: RabbitMQ) -> None:
     """A ticket's queue is a durable quorum queue with a delivery limit and a place for what cannot be read."""
     await on_the_queue(queue, ADDRESS, a_ticket())
 
@@ -80,7 +81,7 @@ async def test_the_queue_keeps_what_it_was_given(queue: RabbitQueue, url: str, r
         assert name in told
 
 
-async def test_what_cannot_be_read_is_put_aside(
+async def test_dlv_9_what_cannot_be_read_is_put_aside(
     queue: RabbitQueue, url: str, logged: list[MutableMapping[str, Any]]
 ) -> None:
     """Bytes that are no ticket end in the queue of the unreadable and are logged; their neighbours are unharmed."""
@@ -102,7 +103,7 @@ async def test_what_cannot_be_read_is_put_aside(
     assert [event["event"] for event in logged if event["log_level"] == "error"] == ["ticket cannot be read"]
 
 
-async def test_a_foreign_queue_of_our_name_is_told(queue: RabbitQueue, url: str) -> None:
+async def test_brk_11_a_foreign_queue_of_our_name_is_told(queue: RabbitQueue, url: str) -> None:
     """What somebody else declared under our name stops the start, with words, instead of failing later."""
     async with await aio_pika.connect(url) as connection:
         await (await connection.channel()).declare_queue(UNREADABLE, durable=False, exclusive=False)
@@ -111,7 +112,7 @@ async def test_a_foreign_queue_of_our_name_is_told(queue: RabbitQueue, url: str)
             await queue.connect()
 
 
-async def test_a_full_queue_refuses_without_harm_to_others(queue: RabbitQueue, url: str) -> None:
+async def test_brk_6_a_full_queue_refuses_without_harm_to_others(queue: RabbitQueue, url: str) -> None:
     """A ticket that its queue refuses is told; tickets of other queues go on over the same connection."""
     other = Address(Lane.AGENT, ADDRESS.integration_id)
     await on_the_queue(queue, other, a_ticket())
@@ -152,7 +153,7 @@ async def test_a_stopped_broker_is_unavailable_until_it_is_back(queue: RabbitQue
     await until(lambda: queue.connected)
 
 
-async def test_an_operator_may_close_every_connection(queue: RabbitQueue, rabbitmq: RabbitMQ) -> None:
+async def test_brk_10_an_operator_may_close_every_connection(queue: RabbitQueue, rabbitmq: RabbitMQ) -> None:
     """Publishing, consuming and nudges resume by themselves after every connection was closed at the broker."""
     inbox = Inbox()
     nudges: list[None] = []
@@ -168,7 +169,7 @@ async def test_an_operator_may_close_every_connection(queue: RabbitQueue, rabbit
             await asyncio.sleep(0.1)
 
 
-async def test_a_queue_deleted_under_its_consumer_is_made_anew(url: str) -> None:
+async def test_brk_10_a_queue_deleted_under_its_consumer_is_made_anew(url: str) -> None:
     """Somebody deletes a queue: the next publish declares it again, and its consumer finds its way back."""
     queue = RabbitQueue(url, watch_seconds=0.3)
     inbox = Inbox()
@@ -181,7 +182,7 @@ async def test_a_queue_deleted_under_its_consumer_is_made_anew(url: str) -> None
     await queue.aclose()
 
 
-async def test_an_idle_consumer_is_not_forgotten(url: str) -> None:
+async def test_brk_10_an_idle_consumer_is_not_forgotten(url: str) -> None:
     """However long nothing came, what is published is taken, once; what is in hand stays there."""
     queue = RabbitQueue(url, watch_seconds=0.02)
     inbox = Inbox()
@@ -199,7 +200,7 @@ async def test_an_idle_consumer_is_not_forgotten(url: str) -> None:
     await queue.aclose()
 
 
-async def test_what_was_in_hand_comes_again(queue: RabbitQueue, rabbitmq: RabbitMQ) -> None:
+async def test_brk_9_what_was_in_hand_comes_again(queue: RabbitQueue, rabbitmq: RabbitMQ) -> None:
     """A ticket in hand when its connection died is delivered again; acknowledging the old delivery does no harm."""
     inbox = Inbox()
     await queue.subscribe(ADDRESS, 10, inbox.take)
@@ -212,10 +213,83 @@ async def test_what_was_in_hand_comes_again(queue: RabbitQueue, rabbitmq: Rabbit
     assert (await inbox.next()).ticket == ticket == old.ticket
 
 
+@contextlib.contextmanager
+def memory_alarm(rabbitmq: RabbitMQ) -> Iterator[None]:
+    """The broker has too little memory meanwhile, and reads nothing more from those who publish."""
+    rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
+    try:
+        yield
+    finally:
+        rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.9).")
+
+
+async def test_brk_1_an_alarm_stops_publishing_only(queue: RabbitQueue, rabbitmq: RabbitMQ) -> None:
+    """Under an alarm a publish fails in its time, and what is on the queue is taken and acknowledged all the same.
+
+    Afterwards publishing goes on. What was told as not published may be there: at most once for each publish.
+    """
+    before, meanwhile = [a_ticket() for _ in range(5)], a_ticket()
+    for ticket in before:
+        await on_the_queue(queue, ADDRESS, ticket)
+    inbox = Inbox()
+    with memory_alarm(rabbitmq):
+        await asyncio.sleep(0.2)
+        publishing = asyncio.create_task(queue.publish(ADDRESS, meanwhile))
+        await queue.subscribe(ADDRESS, 1, inbox.take)
+        assert await inbox.tickets_one_by_one(5) == before
+        async with asyncio.timeout(door.PUBLISH_SECONDS + 2):
+            with pytest.raises(QueueUnavailable):
+                await publishing
+    after = a_ticket()
+    await on_the_queue(queue, ADDRESS, after)
+
+    async with asyncio.timeout(PATIENCE):
+        taken: list[Ticket] = []
+        while after not in taken:
+            taken += await inbox.tickets_one_by_one(1)
+    assert taken in ([after], [meanwhile, after])
+
+
+async def test_brk_5_a_ticket_that_found_no_queue_is_never_told_as_published(
+    queue: RabbitQueue, url: str, rabbitmq: RabbitMQ
+) -> None:
+    """Of many publishes at once to a queue that is there and one that was deleted, those that returned are there."""
+    there = Address(Lane.AGENT, ADDRESS.integration_id)
+    for address in (there, ADDRESS):
+        await on_the_queue(queue, address, a_ticket())
+    async with await aio_pika.connect(url) as connection:
+        await (await connection.channel()).queue_delete(ADDRESS.queue)
+    told = await asyncio.gather(
+        *(queue.publish(address, a_ticket()) for _ in range(50) for address in (there, ADDRESS)), return_exceptions=True
+    )
+    async with asyncio.timeout(PATIENCE):
+        while sum((await asyncio.to_thread(rabbitmq.list_queues, url)).values()) < told.count(None) + 1:
+            await asyncio.sleep(0.1)
+
+    assert {type(outcome) for outcome in told} <= {type(None), QueueUnavailable}
+    assert told.count(None) >= 50
+
+
+async def test_brk_7_channels_do_not_add_up(queue: RabbitQueue, rabbitmq: RabbitMQ) -> None:
+    """Hundreds of publishes, to many queues and through lost connections, leave the channels there were."""
+    count = "length(rabbit_channel:list())."
+    await on_the_queue(queue, ADDRESS, a_ticket())
+    before = await asyncio.to_thread(rabbitmq.evaluate, count)
+    for _ in range(3):
+        addresses = [Address(Lane.FORM, uuid4()) for _ in range(3)]
+        await asyncio.gather(*(on_the_queue(queue, address, a_ticket()) for address in addresses for _ in range(50)))
+        await asyncio.to_thread(rabbitmq.close_all_connections)
+    await on_the_queue(queue, ADDRESS, a_ticket())
+
+    async with asyncio.timeout(PATIENCE):
+        while await asyncio.to_thread(rabbitmq.evaluate, count) != before:
+            await asyncio.sleep(0.1)
+
+
 # --- network ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_black_hole_is_unavailable_in_time(far: RabbitQueue, proxy: FaultProxy) -> None:
+async def test_brk_2_a_black_hole_is_unavailable_in_time(far: RabbitQueue, proxy: FaultProxy) -> None:
     """A broker that swallows everything fails every publish as unavailable, within their budget, and none otherwise."""
     await on_the_queue(far, ADDRESS, a_ticket())
     await proxy.set_mode(Mode.HOLE)
@@ -229,7 +303,7 @@ async def test_a_black_hole_is_unavailable_in_time(far: RabbitQueue, proxy: Faul
     await arrived(far, inbox)
 
 
-async def test_a_cut_is_never_a_cancellation(far: RabbitQueue, proxy: FaultProxy) -> None:
+async def test_brk_3_a_cut_is_never_a_cancellation(far: RabbitQueue, proxy: FaultProxy) -> None:
     """Connections cut under publishes, counts and nudges end them as unavailable: nobody is cancelled for it."""
     inbox = Inbox()
     await far.subscribe(ADDRESS, 100, inbox.take)
@@ -244,6 +318,24 @@ async def test_a_cut_is_never_a_cancellation(far: RabbitQueue, proxy: FaultProxy
         await asyncio.sleep(door.BACK_OFF_SECONDS)
 
     await arrived(far, inbox)
+
+
+async def test_brk_4_a_half_open_connection_is_noticed(
+    url: str, proxy: FaultProxy, rabbitmq: RabbitMQ, logged: list[MutableMapping[str, Any]]
+) -> None:
+    """A line that goes silent under a waiting consumer is given up after three heartbeats, and nobody is cancelled."""
+    queue = RabbitQueue(f"{url.replace(str(rabbitmq.port), str(proxy.port))}?heartbeat=1", watch_seconds=60)
+    inbox = Inbox()
+    await queue.subscribe(ADDRESS, 10, inbox.take)
+    await arrived(queue, inbox)
+    await proxy.set_mode(Mode.HOLE)
+    with pytest.raises(QueueUnavailable):
+        await queue.publish(ADDRESS, a_ticket())
+    await until(lambda: any(event["event"] == "consuming was interrupted" for event in logged))
+    await proxy.set_mode(Mode.OK)
+
+    await arrived(queue, inbox)
+    await queue.aclose()
 
 
 async def test_a_cancelled_publish_harms_no_other(queue: RabbitQueue) -> None:

@@ -39,6 +39,10 @@ class Inbox:
             await delivery.acknowledge()
         return [delivery.ticket for delivery in deliveries]
 
+    async def tickets_one_by_one(self, count: int) -> list[Ticket]:
+        """The same, each acknowledged before the next one is waited for."""
+        return [ticket for _ in range(count) for ticket in await self.tickets(1)]
+
     async def nothing_comes(self) -> None:
         """Return when nothing has come for a moment."""
         await asyncio.sleep(A_MOMENT)
@@ -165,7 +169,7 @@ async def test_who_left_is_given_nothing(queue: Queue, address: Address, inbox: 
     await inbox.nothing_comes()
 
 
-async def test_nobody_holds_more_than_asked_for(queue: Queue, address: Address, inbox: Inbox) -> None:
+async def test_brk_8_nobody_holds_more_than_asked_for(queue: Queue, address: Address, inbox: Inbox) -> None:
     """At most `prefetch` tickets are in hand; each one acknowledged makes room for the next."""
     await published(queue, address, 6)
     await queue.subscribe(address, 2, inbox.take)

@@ -68,7 +68,7 @@ def test_what_is_no_ticket_is_unreadable(wire: object) -> None:
         decode_ticket(msgspec.msgpack.encode(wire))
 
 
-def test_a_full_ticket_is_small() -> None:
+def test_brk_6_a_full_ticket_is_small() -> None:
     """A ticket of 32 ids fits in a packet with all that AMQP adds."""
     ticket = Ticket(tuple(new_message_id() for _ in range(MAX_IDS)), WRITTEN_AT)
 

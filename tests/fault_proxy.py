@@ -31,6 +31,7 @@ class _Connection:
 
     client: asyncio.StreamWriter
     target: asyncio.StreamWriter | None = None
+    stranded: bool = False
 
     def cut(self) -> None:
         """Reset both ways; what was not read yet is lost."""
@@ -105,6 +106,11 @@ class FaultProxy:
         for connection in tuple(self._connections):
             connection.cut()
 
+    def strand(self) -> None:
+        """Let nothing more through on the connections open now, without a word, as a failed router does to old flows."""
+        for connection in self._connections:
+            connection.stranded = True
+
     def lose_answer(self, pattern: bytes, *, then: Mode = Mode.OK) -> Trap:
         """Cut a connection when the target answers this, before the client hears it: the request was carried out."""
         self._answer_traps.append(trap := Trap(_contains(pattern), then))
@@ -164,6 +170,8 @@ class FaultProxy:
     ) -> None:
         while data := await source.read(CHUNK):
             await self._open.wait()
+            if connection.stranded:
+                continue
             if self._spring(data, traps):
                 connection.cut()
                 return

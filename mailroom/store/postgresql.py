@@ -1,6 +1,7 @@
 """The store on PostgreSQL, through asyncpg."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -19,6 +20,9 @@ Result = TypeVar("Result")
 #: Classes of SQLSTATE after which the server has lost the work or the connection: 08 connection exception, 57P0x the
 #: server is shutting down or crashed, 58 system error. Whether it had committed is anybody's guess.
 _LOST = ("08", "57P0", "58")
+
+#: Where a pooled connection keeps when it was made.
+_MADE_AT = "made_at"
 
 #: What blames the rows rather than the server: 22 data exception, 23 integrity constraint violation.
 _ABOUT_DATA = ("22", "23")
@@ -47,8 +51,12 @@ class PostgresqlStore:
                 pool_reset_on_return=None,
                 isolation_level="AUTOCOMMIT",
             )
-            event.listen(made.sync_engine, "checkout", _refuse_closed)
+            event.listen(made.sync_engine, "connect", _note_time)
+            event.listen(made.sync_engine, "checkout", self._refuse_dead)
             return made
+
+        #: Connections made before are not used again: one of them gave no answer.
+        self._distrusted = float("-inf")
 
         # What every message passes finds its rows by key. A plan that was made and kept while the tables were small,
         # or after `live` was seen empty, would read them whole ever after: settling took five times as long at 30,000
@@ -100,12 +108,23 @@ class PostgresqlStore:
                 await connection.commit()
                 return result
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            if reach is not _Reach.NOWHERE and _timed_out(error):
+                # Whatever swallowed this answer swallows those of the connections beside it: each would cost its time.
+                self._distrusted = time.monotonic()
             raise _told(error, reach) from error
         except asyncio.CancelledError as error:
             # A dying connection cancels its waiters although nobody cancelled us.
             if _really_cancelled():
                 raise
             raise _told(error, reach) from error
+
+    def _refuse_dead(self, dbapi_connection: Any, record: Any, proxy: Any) -> None:
+        """Let the pool make a new connection in place of one that is closed or not trusted, without asking it first."""
+        connection = dbapi_connection.driver_connection
+        if record.info[_MADE_AT] < self._distrusted:
+            connection.terminate()
+        if connection.is_closed():
+            raise DisconnectionError
 
 
 class _Reach(Enum):
@@ -120,6 +139,11 @@ class _Reach(Enum):
 def _really_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _timed_out(error: BaseException) -> bool:
+    """Whether there was no answer at all, neither good nor bad."""
+    return isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
 
 
 def _told(error: BaseException, reach: _Reach) -> Exception:
@@ -149,10 +173,8 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0][:300]
 
 
-def _refuse_closed(dbapi_connection: Any, record: Any, proxy: Any) -> None:
-    """Let the pool make a new connection where the server has closed this one, without a round trip to find out."""
-    if dbapi_connection.driver_connection.is_closed():
-        raise DisconnectionError
+def _note_time(dbapi_connection: Any, record: Any) -> None:
+    record.info[_MADE_AT] = time.monotonic()
 
 
 def _driver_url(url: str) -> sa.URL:

@@ -200,7 +200,9 @@ async def test_a_refusal_that_is_not_about_data_may_pass(store: PostgresqlStore)
 # --- server and network -----------------------------------------------------------------------------------------------
 
 
-async def test_a_stopped_server_is_unavailable_until_it_is_back(postgres: Postgres, store: PostgresqlStore) -> None:
+async def test_sto_1_a_stopped_server_is_unavailable_until_it_is_back(
+    postgres: Postgres, store: PostgresqlStore
+) -> None:
     """While the server is stopped nothing is done; once it is back, the pool heals by itself without a failed try."""
     await asyncio.gather(*(store.read(ask) for _ in range(4)))
     await asyncio.to_thread(postgres.stop)
@@ -213,7 +215,7 @@ async def test_a_stopped_server_is_unavailable_until_it_is_back(postgres: Postgr
     assert await asyncio.gather(*(store.read(ask) for _ in range(8))) == [1] * 8
 
 
-async def test_a_restart_between_two_questions_is_not_noticed(postgres: Postgres, store: PostgresqlStore) -> None:
+async def test_sto_1_a_restart_between_two_questions_is_not_noticed(postgres: Postgres, store: PostgresqlStore) -> None:
     """Connections that died while they lay in the pool cost no error."""
     await asyncio.gather(*(store.read(ask) for _ in range(4)))
     await asyncio.to_thread(postgres.restart)
@@ -269,7 +271,7 @@ async def test_a_lost_read_is_unavailable(far: PostgresqlStore, proxy: FaultProx
     assert await far.read(ask) == 1
 
 
-async def test_a_black_hole_is_an_unknown_commit_in_time(far: PostgresqlStore, proxy: FaultProxy) -> None:
+async def test_sto_1_a_black_hole_is_an_unknown_commit_in_time(far: PostgresqlStore, proxy: FaultProxy) -> None:
     """A network that swallows everything is an error within the budget, and forgotten when it is over."""
     await far.statement(messages.accept, [a_message(NOBODY)])
     await proxy.set_mode(Mode.HOLE)
@@ -282,6 +284,26 @@ async def test_a_black_hole_is_an_unknown_commit_in_time(far: PostgresqlStore, p
     await proxy.set_mode(Mode.OK)
 
     assert await far.read(ask) == 1
+
+
+async def test_sto_1_stranded_connections_cost_one_answer_together(
+    url: str, proxy: FaultProxy, postgres: Postgres
+) -> None:
+    """When every connection has gone silent, one answer is waited for in vain; then the pool is made anew."""
+    store = PostgresqlStore(
+        url.replace(str(postgres.port), str(proxy.port)), connections=8, connect_timeout=3, command_timeout=1
+    )
+    await asyncio.gather(*(store.read(lambda tx: tx.execute(sa.text("SELECT pg_sleep(0.1)"))) for _ in range(4)))
+    await asyncio.gather(*(store.statement(lambda tx: tx.execute(sa.text("SELECT pg_sleep(0.1)"))) for _ in range(4)))
+    proxy.strand()
+    with pytest.raises(CommitUnknown):
+        await store.statement(messages.accept, [a_message(NOBODY)])
+    for _ in range(4):
+        await store.statement(messages.accept, [a_message(NOBODY)])
+    answers = await asyncio.gather(*(store.read(ask) for _ in range(4)))
+    await store.aclose()
+
+    assert answers == [1] * 4
 
 
 async def test_a_slow_statement_does_not_poison_its_connection(url: str) -> None:
@@ -307,7 +329,7 @@ async def test_whoever_is_cancelled_is_cancelled(store: PostgresqlStore) -> None
     assert await asyncio.gather(*(store.read(ask) for _ in range(4))) == [1] * 4
 
 
-async def test_an_exhausted_pool_is_unavailable(url: str) -> None:
+async def test_sto_1_an_exhausted_pool_is_unavailable(url: str) -> None:
     """Whoever gets no connection in time is told so; nothing was done."""
     store = PostgresqlStore(url, connections=1, connect_timeout=0.3)
     busy = asyncio.create_task(store.read(lambda tx: tx.execute(sa.text("SELECT pg_sleep(1.5)"))))

@@ -55,7 +55,7 @@ class Gateway:
         self._settings, self._store, self._queue = settings, store, queue
         self._attachments, self._vault = attachments, vault
         self.watch = IntegrationWatch(store, vault)
-        self.tickets = TicketWriter(queue, store)
+        self.tickets = TicketWriter(queue, store, self.watch.now)
         self.tally = Tally(store, settings.services)
         self.intake = Intake(store, self.tickets, attachments, self.tally)
         self._stopping = False

@@ -126,9 +126,9 @@ class Content:
     cc: tuple[Correspondent, ...] = ()
 
 
-def new_message_id() -> UUID:
-    """A UUIDv7 (RFC 9562 section 5.7): ids sort by the time they were made, to the millisecond."""
-    milliseconds = time.time_ns() // 1_000_000
+def new_message_id(at: datetime | None = None) -> UUID:
+    """A UUIDv7 (RFC 9562 section 5.7): ids sort by the time they were made (by default now), to the millisecond."""
+    milliseconds = time.time_ns() // 1_000_000 if at is None else (at - _EPOCH) // timedelta(milliseconds=1)
     random_bits = int.from_bytes(os.urandom(10), "big")
     value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | random_bits
     value = value & ~(0xF << 76) | 0x7 << 76

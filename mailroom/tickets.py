@@ -5,7 +5,7 @@ Each queue has a line of its own, so that one that the broker refuses holds up n
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -33,8 +33,10 @@ class NeverRaised(Exception):
 class TicketWriter:
     """Puts message ids on their queues, soon; what cannot be written is the sweep's business and nobody else's."""
 
-    def __init__(self, queue: Queue, store: Store) -> None:
+    def __init__(self, queue: Queue, store: Store, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._queue = queue
+        #: Tickets tell how far a queue has come, so all processes write one time on them.
+        self._now = now
         self._store = store
         self._lanes_known: set[Address] = set()
         self._lines: dict[Address, Batch[UUID, None]] = {}
@@ -87,7 +89,7 @@ class TicketWriter:
         tried = 0
         while True:
             try:
-                await self._queue.publish(address, Ticket(ids, datetime.now(UTC)))
+                await self._queue.publish(address, Ticket(ids, self._now()))
             except QueueUnavailable as error:
                 tried += 1
                 if tried >= min(tries, self._tries):

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+from mailroom.clock import SharedClock
 from mailroom.integration import Account, Cause, Integration, IntendedState, ReportedState, Security
 from mailroom.logs import get_logger
 from mailroom.message import Lane
@@ -31,6 +33,7 @@ class IntegrationWatch:
         self._store = store
         self._vault = vault
         self._clock = clock
+        self._time = SharedClock(clock)
         self._taken_at = float("-inf")
         self._by_id: Mapping[UUID, Integration] = MappingProxyType({})
         self._by_name: Mapping[str, Integration] = MappingProxyType({})
@@ -60,13 +63,18 @@ class IntegrationWatch:
         """Take a new snapshot. Raises StoreUnavailable."""
         # As old as its question: the answer may have been on its way for a while.
         asked_at = self._clock()
-        rows = await self._store.read(integrations.all_rows)
+        rows, moment = await self._store.read(integrations.all_rows_now)
+        self._time.hear(moment, asked_at)
         if rows != self._rows:
             self._adopt(rows)
             self._rows = rows
         self._taken_at = asked_at
         self._refreshed.set()
         self._refreshed.clear()
+
+    def now(self) -> datetime:
+        """The time of day as all processes have it: whatever is decided by what stands in rows is decided by this."""
+        return self._time.now()
 
     @property
     def is_fresh(self) -> bool:
@@ -97,7 +105,7 @@ class IntegrationWatch:
         return self._lanes
 
     def _adopt(self, rows: Any) -> None:
-        views = [integration_of(row, self._password(row.name, row.sealed_password)) for row in rows]
+        views = [view for row in rows if (view := self._view(row)) is not None]
         self._by_id = MappingProxyType({view.id: view for view in views})
         self._by_name = MappingProxyType({view.name: view for view in views})
         self._lanes = frozenset(
@@ -110,6 +118,14 @@ class IntegrationWatch:
             )
             if used
         )
+
+    def _view(self, row: Any) -> Integration | None:
+        try:
+            return integration_of(row, self._password(row.name, row.sealed_password))
+        except ValueError as error:
+            # A newer Mailroom knows a state that we do not. What leaves through it waits for the newer one's workers.
+            log.error("integration cannot be read and is left out", integration=row.name, error=str(error))
+            return None
 
     def _password(self, name: str, sealed: str | None) -> str | None:
         if sealed is None:

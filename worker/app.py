@@ -70,7 +70,7 @@ class Worker:
         )
         self.tally = Tally(store)
         self.consumer = Consumer(desk, queue, settings.thresholds, self.tally)
-        self.tickets = TicketWriter(queue, store)
+        self.tickets = TicketWriter(queue, store, self.watch.now)
         self.sweep = Sweep(store, queue, self.watch, self.tickets, self.tally)
         self._indexer = Indexer(store)
         self._leftovers = Leftovers(store, attachments)

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from uuid import UUID
 
@@ -265,7 +265,7 @@ class Consumer:
         if may_send(integration):
             return False
         states = (integration.intended_state, integration.reported_state, integration.cause)
-        now = datetime.now(UTC)
+        now = self._desk.watch.now()
         return all(isinstance(gate(kind, *states, now, self._desk.enforcement), Closed) for kind in KINDS)
 
     def positions(self) -> Sequence[Position]:
@@ -442,7 +442,7 @@ class Consumer:
                     transcript="\n".join((*tried.transcript, words_of(tried.outcome.reply))),
                     who=f"worker {self._desk.session.id}",
                 )
-                if await self._desk.store.transaction(integrations.count_failure, blamed, now=datetime.now(UTC)):
+                if await self._desk.store.transaction(integrations.count_failure, blamed, now=self._desk.watch.now()):
                     log.error("integration set to ERROR", integration=integration.name, cause=cause)
                     self._desk.watch.nudge()
                     await self._queue.nudge()
@@ -520,7 +520,7 @@ class Consumer:
         self._delivering |= idle  # nobody here may claim them meanwhile
         try:
             await self._desk.store.statement(
-                messages.hand_back, sorted(idle), self._desk.session.id, at=datetime.now(UTC)
+                messages.hand_back, sorted(idle), self._desk.session.id, at=self._desk.watch.now()
             )
         except (StoreUnavailable, CommitUnknown, BadRow) as error:
             log.warning("claims not handed back yet", count=len(idle), error=str(error))

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import assert_never
 
 from mailroom.attachments import AttachmentMissing, AttachmentStore
@@ -15,7 +15,7 @@ from mailroom.message import Content, Status
 from mailroom.mime import UnsafeMessage, compose_off_loop
 from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Uncertain
 from mailroom.store import messages
-from mailroom.store.content import UnreadableContent, decode_content
+from mailroom.store.content import NewerContent, UnreadableContent, decode_content
 from mailroom.store.messages import HELD, Attempt, Claimed, Settlement
 from mailroom.store.port import Store, StoreUnavailable
 from mailroom.watch import IntegrationWatch
@@ -67,7 +67,7 @@ class Envelope:
 
 async def deliver(message: Claimed, desk: Desk, leave_seat: Callable[[], None]) -> tuple[Settlement, Tried]:
     """Try the message once and decide what becomes of it; the caller records that."""
-    started_at = datetime.now(UTC)
+    started_at = desk.watch.now()
     try:
         tried = await attempt(message, desk)
     finally:
@@ -78,12 +78,12 @@ async def deliver(message: Claimed, desk: Desk, leave_seat: Callable[[], None]) 
 def uncertain(message: Claimed, desk: Desk) -> tuple[Settlement, Tried]:
     """The settlement of an attempt that ended by a defect of ours, nobody knows how far it had come."""
     tried = Tried(Uncertain(Reply("attempt", None, "the attempt ended by a defect of Mailroom; its log says more")))
-    return conclude(message, tried, datetime.now(UTC), desk), tried
+    return conclude(message, tried, desk.watch.now(), desk), tried
 
 
 def conclude(message: Claimed, tried: Tried, started_at: datetime, desk: Desk) -> Settlement:
     """What becomes of the message after this attempt."""
-    ended_at = datetime.now(UTC)
+    ended_at = desk.watch.now()
     number = message.attempts + was_tried(tried.outcome)
     blamed = message.blamed + counts_as_attempt(tried.outcome)
     step = desk.policy.next_step(
@@ -112,7 +112,7 @@ def conclude(message: Claimed, tried: Tried, started_at: datetime, desk: Desk) -
 
 async def attempt(message: Claimed, desk: Desk) -> Tried:
     """Gate, content, connection, MIME, gate again, MAIL to the final dot: whatever ends it is an outcome."""
-    if datetime.now(UTC) >= message.expires_at:
+    if desk.watch.now() >= message.expires_at:
         return Tried(Deferred(Reply("gate", None, "it waited longer than its kind may"), Blame.US))
     await desk.watch.fresh()
     integration = desk.watch.get(message.integration_id)
@@ -144,7 +144,7 @@ def refused(message: Claimed, integration: Integration | None, desk: Desk) -> He
         integration.intended_state,
         integration.reported_state,
         integration.cause,
-        datetime.now(UTC),
+        desk.watch.now(),
         desk.enforcement,
     )
     if isinstance(verdict, Closed):
@@ -160,6 +160,10 @@ async def content_of(message: Claimed, desk: Desk) -> Content | Rejected | Defer
         body = message.body if message.body is not None else await desk.store.read(messages.body_of, message.id)
         return decode_content(body)
     except StoreUnavailable as error:
+        return Deferred(Reply("compose", None, str(error)), Blame.US)
+    except NewerContent as error:
+        # A rolling update: another worker will be able to. Where none ever is, it expires, visibly (OPS-3).
+        log.error("content is newer than this worker", message_id=str(message.id), error=str(error))
         return Deferred(Reply("compose", None, str(error)), Blame.US)
     except UnreadableContent as error:
         return Rejected(Reply("compose", None, str(error)), Blame.US)

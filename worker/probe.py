@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import UUID
 
@@ -127,7 +127,7 @@ class Probe:
         while True:
             try:
                 return await self._store.transaction(
-                    connection_tests.take_test, integration.id, self._session.id, now=datetime.now(UTC)
+                    connection_tests.take_test, integration.id, self._session.id, now=self._watch.now()
                 )
             except CommitUnknown:
                 await asyncio.sleep(AGAIN_SECONDS)
@@ -189,7 +189,7 @@ class Probe:
             integration.intended_state,
             integration.reported_state,
             integration.cause,
-            datetime.now(UTC),
+            self._watch.now(),
             Enforcement(),
         )
         return Held(verdict.reason) if isinstance(verdict, Closed) else None
@@ -206,7 +206,7 @@ class Probe:
                     transcript=transcript,
                     ehlo_size=size,
                     who=f"worker {self._session.id}",
-                    now=datetime.now(UTC),
+                    now=self._watch.now(),
                     posted=posted_of(test, result),
                 )
             except (StoreUnavailable, CommitUnknown) as error:

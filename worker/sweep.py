@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from mailroom.integration import ReportedState, may_send
@@ -123,7 +123,7 @@ class Sweep:
 
     async def own_everything(self) -> None:
         """At the start of the only process there can be: every old claim is ours, and no ticket is left."""
-        now = datetime.now(UTC)
+        now = self.watch.now()
         await self.store.transaction(sessions.declare_all_dead, at=now)
         await hand_on(self.store, now)
         await self.take_back()
@@ -132,7 +132,7 @@ class Sweep:
 
     async def due(self) -> None:
         """Ticket what fell due, and what an integration that is ACTIVE again had held."""
-        now = datetime.now(UTC)
+        now = self.watch.now()
         await self._ticket(await self.store.transaction(sweeping.wake, now=now, limit=MOST))
         if any(one.reported_state is ReportedState.DEACTIVATING for one in self.watch.all.values()):
             await self.store.transaction(states.settle_deactivating, now)
@@ -154,7 +154,7 @@ class Sweep:
     async def redrive(self) -> None:
         """Queue the next of the dead letters that a person has whole groups re-driven of."""
         sending = [one.id for one in self.watch.all.values() if may_send(one)]
-        queued = await self.store.transaction(redrives.queue_some, sending, now=datetime.now(UTC))
+        queued = await self.store.transaction(redrives.queue_some, sending, now=self.watch.now())
         if queued:
             log.info("dead letters re-driven", count=len(queued))
         await self._ticket(queued)
@@ -174,22 +174,22 @@ class Sweep:
         }
         still = [(session, seen) for session, seen in self._beats.items() if now - seen.since >= DEAD_AFTER_SECONDS]
         for session, seen in still:
-            if await self.store.transaction(sessions.declare_dead, session, seen.beat, at=datetime.now(UTC)):
+            if await self.store.transaction(sessions.declare_dead, session, seen.beat, at=self.watch.now()):
                 log.warning("session declared dead", session=str(session))
         if still:
             await self.take_back()
-            await hand_on(self.store, datetime.now(UTC))
+            await hand_on(self.store, self.watch.now())
             self._looked_at = self.clock()
 
     async def take_back(self) -> None:
         """Treat the claims of sessions that are no more by their kind's policy."""
-        recovered = await self.store.transaction(sweeping.recover, now=datetime.now(UTC), limit=MOST)
+        recovered = await self.store.transaction(sweeping.recover, now=self.watch.now(), limit=MOST)
         self._count(recovered.ended)
         await self._ticket(recovered.again)
 
     async def lost(self) -> None:
         """Look for lost tickets, lost claims, abandoned tests and expired messages."""
-        now = datetime.now(UTC)
+        now = self.watch.now()
         await self.take_back()
         await hand_on(self.store, now)
         while expired := await self.store.transaction(sweeping.expire, now=now, limit=MOST):
@@ -200,19 +200,19 @@ class Sweep:
 
     async def note_oldest(self) -> None:
         """Put on record how long the oldest waiting message has waited, for whoever draws it."""
-        await self.store.transaction(sweeping.note_oldest, now=datetime.now(UTC))
+        await self.store.transaction(sweeping.note_oldest, now=self.watch.now())
 
     async def forget(self) -> None:
         """Put the tallies of yesterday together by the hour, and delete those of last week and sign-ins that ended."""
-        await self.store.transaction(sign_ins.forget_old, now=datetime.now(UTC))
-        while await self.store.transaction(tallies.merge, before=datetime.now(UTC) - TALLIES_BY_MINUTE):
+        await self.store.transaction(sign_ins.forget_old, now=self.watch.now())
+        while await self.store.transaction(tallies.merge, before=self.watch.now() - TALLIES_BY_MINUTE):
             pass
-        while await self.store.transaction(tallies.forget, before=datetime.now(UTC) - TALLIES_KEPT):
+        while await self.store.transaction(tallies.forget, before=self.watch.now() - TALLIES_KEPT):
             pass
 
     def _count(self, ended: Ended) -> None:
         for (status, kind, integration_id), number in ended.items():
-            self.tally.count(status, datetime.now(UTC), kind=kind, integration_id=integration_id, number=number)
+            self.tally.count(status, self.watch.now(), kind=kind, integration_id=integration_id, number=number)
 
     async def _look_for_lost_tickets(self, now: datetime) -> None:
         reached = await self.store.read(sessions.reached)
@@ -229,7 +229,7 @@ class Sweep:
             address.integration_id,
             address.lane,
             queued_before=before,
-            now=datetime.now(UTC),
+            now=self.watch.now(),
             limit=MOST,
         ):
             log.warning("tickets written anew", queue=address.queue, count=len(lost))

@@ -1,7 +1,6 @@
 """The platform API over HTTP: every endpoint in one table, with the permission it asks for."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -129,7 +128,7 @@ def _handler(platform: Platform, endpoint: Endpoint) -> Callable[[web.Request], 
             call = Call(
                 platform=platform, client=client, endpoint=f"{request.method} {request.path}", path=request.match_info,
                 query=request.query, body=body, key=request.headers.get("Idempotency-Key"),
-                origin=platform.origin_of(request), now=datetime.now(UTC),
+                origin=platform.origin_of(request), now=platform.watch.now(),
             )  # fmt: skip
             return _as_response(await endpoint.answer(call))
 

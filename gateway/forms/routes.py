@@ -156,7 +156,7 @@ class Forms:
         return self._pass_gate(submission, integration, options)
 
     def _pass_gate(self, submission: Submission, integration: Integration, options: EmailOptions) -> NewMessage:
-        now = datetime.now(UTC)
+        now = self._counter.watch.now()
         verdict = gate(
             Kind.FORM, integration.intended_state, integration.reported_state, integration.cause, now,
             self._settings.enforcement,
@@ -164,7 +164,7 @@ class Forms:
         if isinstance(verdict, Closed) and options.when_inactive == "refuse":
             log.warning("form refused", service=submission.service, reason=verdict.reason)
             raise Refusal(200, answers.again_later())
-        message_id = new_message_id()
+        message_id = new_message_id(now)
         content = letter.compose(
             submission, integration.from_address, integration.from_name, options, message_id
         )  # fmt: skip

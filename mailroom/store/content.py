@@ -13,6 +13,10 @@ class UnreadableContent(Exception):
     """A stored content cannot be read: it was written by a newer Mailroom, or damaged."""
 
 
+class NewerContent(UnreadableContent):
+    """It was written by a newer Mailroom, whose workers can read it."""
+
+
 def encode_content(content: Content) -> bytes:
     """The bytes of a content, ready for its row."""
     return _VERSION + _encoder.encode(content)
@@ -20,6 +24,8 @@ def encode_content(content: Content) -> bytes:
 
 def decode_content(body: bytes) -> Content:
     """The content in these bytes; members that a newer writer added are ignored. Raises UnreadableContent."""
+    if body[:1] > _VERSION:
+        raise NewerContent(f"the content has version {body[:1].hex()}, this Mailroom reads 01")
     if body[:1] != _VERSION:
         raise UnreadableContent(f"the content has version {body[:1].hex() or 'none'}, this Mailroom reads 01")
     try:

@@ -15,6 +15,7 @@ from mailroom.message import Lane
 from mailroom.store import audit, connection_tests, states
 from mailroom.store.absent import insert_absent
 from mailroom.store.audit import Entry
+from mailroom.store.clock import moment
 from mailroom.store.connection_tests import Letter
 from mailroom.store.schema import connection_tests as tests_table
 from mailroom.store.schema import credentials, domains, integrations
@@ -135,6 +136,11 @@ def _rows() -> sa.Select[Any]:
 def all_rows(tx: Connection) -> Sequence[Any]:
     """Every integration, deleted ones too, with its credential, `test_waiting` and its queued lanes; one statement."""
     return tx.execute(_rows().order_by(integrations.c.name)).all()
+
+
+def all_rows_now(tx: Connection) -> tuple[Sequence[Any], datetime]:
+    """The same, and what time the database has."""
+    return all_rows(tx), tx.execute(sa.select(moment(tx))).scalar_one()
 
 
 def find(tx: Connection, integration_id: UUID) -> Any | None:

@@ -69,6 +69,10 @@ class Impact:
         return self.held + self.queued + self.deferred - self.past_expiry
 
 
+#: Rows of a kind that only a newer Mailroom knows are left to its workers, during a rolling update (OPS-3).
+_KNOWN = live.c.kind.in_([*Kind])
+
+
 def hold_sweep_lock(tx: Connection) -> bool:
     """Be the one sweeper until this transaction ends; False when another is. All that changes rows here asks first."""
     if tx.dialect.name != "postgresql":
@@ -80,7 +84,7 @@ def wake(tx: Connection, *, now: datetime, limit: int) -> list[Due]:
     """Queue the deferred messages that fell due, earliest first."""
     if not hold_sweep_lock(tx):
         return []
-    due = sa.select(live.c.id).where(live.c.wake_at <= now, live.c.status == Status.DEFERRED)
+    due = sa.select(live.c.id).where(live.c.wake_at <= now, live.c.status == Status.DEFERRED, _KNOWN)
     return _queue(tx, due.order_by(live.c.wake_at).limit(limit), now)
 
 
@@ -89,7 +93,7 @@ def release(tx: Connection, integration_id: UUID, *, now: datetime, limit: int) 
     if not hold_sweep_lock(tx):
         return []
     held = sa.select(live.c.id).where(
-        live.c.wake_at == NEVER, live.c.integration_id == integration_id, live.c.status == Status.HELD
+        live.c.wake_at == NEVER, live.c.integration_id == integration_id, live.c.status == Status.HELD, _KNOWN
     )
     return _queue(tx, held.order_by(live.c.id).limit(limit), now)
 
@@ -121,7 +125,9 @@ def lost(
 
 def queued_lanes(tx: Connection) -> set[tuple[UUID, Lane]]:
     """Every queue that some queued message belongs to."""
-    rows = tx.execute(sa.select(live.c.integration_id, live.c.kind).where(live.c.status == Status.QUEUED).distinct())
+    rows = tx.execute(
+        sa.select(live.c.integration_id, live.c.kind).where(live.c.status == Status.QUEUED, _KNOWN).distinct()
+    )
     return {(row.integration_id, KINDS[Kind(row.kind)].lane) for row in rows}
 
 
@@ -148,7 +154,7 @@ def recover(tx: Connection, *, now: datetime, limit: int) -> Recovered:
     alive = sa.select(sessions.c.id).where(sessions.c.ended_at.is_(None))
     orphans = sa.select(
         live.c.id, live.c.kind, live.c.integration_id, live.c.crashes, live.c.claim, live.c.attempts
-    ).where(live.c.status == Status.SENDING, live.c.session.not_in(alive))
+    ).where(live.c.status == Status.SENDING, live.c.session.not_in(alive), _KNOWN)
     if tx.dialect.name == "postgresql":
         orphans = orphans.with_for_update(skip_locked=True)
     found = tx.execute(orphans.limit(limit)).all()
@@ -187,7 +193,7 @@ def expire(tx: Connection, *, now: datetime, limit: int) -> Ended:
     if not hold_sweep_lock(tx):
         return Counter()
     old = sa.select(live.c.id, live.c.kind, live.c.integration_id).where(
-        live.c.expires_at < now, live.c.status.in_(_WAITING)
+        live.c.expires_at < now, live.c.status.in_(_WAITING), _KNOWN
     )
     if tx.dialect.name == "postgresql":
         old = old.with_for_update(skip_locked=True)
@@ -243,7 +249,7 @@ def waiting(tx: Connection) -> list[Waiting]:
             sa.func.count().label("number"),
             sa.func.min(sa.collate(as_text, "C") if tx.dialect.name == "postgresql" else as_text).label("first"),
         )
-        .where(live.c.status.in_(_WAITING))
+        .where(live.c.status.in_(_WAITING), _KNOWN)
         .group_by(live.c.integration_id, live.c.kind, live.c.status)
     ).all()
     # Ids are given in the order of time (RFC 9562 section 5.7): the smallest is the oldest.

@@ -40,7 +40,7 @@ def test_any_bytes_are_a_content_or_unreadable(data: bytes) -> None:
         decode_content(b"\x01" + data)
 
 
-def test_a_later_writer_may_add_members() -> None:
+def test_ops_3_a_later_writer_may_add_members() -> None:
     """What a newer Mailroom wrote and this one does not know is ignored."""
     wire = {"to": "a@b.test", "subject": "s", "text": "t", "colour": "blue"}
 
@@ -48,7 +48,7 @@ def test_a_later_writer_may_add_members() -> None:
 
 
 @pytest.mark.parametrize("start", [b"", b"\x02", b"{"])
-def test_another_version_is_named(start: bytes) -> None:
+def test_ops_3_another_version_is_named(start: bytes) -> None:
     """A row of a version that this Mailroom cannot read says so, rather than being half understood."""
     with pytest.raises(UnreadableContent, match="version"):
         decode_content(start + encode_content(a_content())[1:] if start else b"")

@@ -41,7 +41,7 @@ def test_a_damaged_ticket_is_a_ticket_or_unreadable(at: int, value: int) -> None
         assert decode_ticket(bytes(data)).ids
 
 
-def test_a_later_version_may_add_members() -> None:
+def test_ops_3_a_later_version_may_add_members() -> None:
     """What a newer writer put at the end is ignored."""
     id_ = uuid4()
     data = msgspec.msgpack.encode([1, WRITTEN_AT.timestamp(), id_.bytes, "more", {"and": "more"}])

@@ -7,10 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from mailroom.integration import Account, Cause, IntendedState, ReportedState, Security
 from mailroom.message import Lane
-from mailroom.store import connection_tests, integrations
+from mailroom.store import connection_tests, integrations, schema
 from mailroom.store.sqlite import SqliteStore
 from mailroom.vault import Vault
 from mailroom.watch import FRESH_SECONDS, IntegrationWatch
@@ -102,6 +104,24 @@ async def test_a_snapshot_shows_what_changed(store: SqliteStore, watch: Integrat
     assert seen is not None
     assert (seen.reported_state, seen.cause, seen.test_waiting) == (ReportedState.ERROR, Cause.TIMED_OUT, False)
     assert watch.lanes == {(integration_id, Lane.AGENT)}
+
+
+async def test_ops_3_an_integration_of_a_newer_version_harms_no_other(
+    store: SqliteStore, watch: IntegrationWatch
+) -> None:
+    """A state that only a newer Mailroom knows leaves that integration out of the snapshot, and no other."""
+    await created(store)
+    await created(store, name="other")
+
+    def change(tx: Connection) -> None:
+        mine = schema.integrations.c.name == "main"
+        tx.execute(sa.update(schema.integrations).where(mine).values(reported_state="HIBERNATING"))
+
+    await store.transaction(change)
+    await watch.refresh()
+
+    assert watch.is_fresh
+    assert [one.name for one in watch.all.values()] == ["other"]
 
 
 async def test_a_snapshot_grows_old(watch: IntegrationWatch, clock: Clock) -> None:

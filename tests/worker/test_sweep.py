@@ -13,18 +13,18 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from mailroom.integration import ReportedState
-from mailroom.message import Lane, Status
+from mailroom.message import Kind, Lane, Status
 from mailroom.queue.memory import MemoryQueue
 from mailroom.queue.port import QueueUnavailable
 from mailroom.queue.ticket import Address, Ticket
-from mailroom.store import allowances, messages, schema, sessions, sign_ins
+from mailroom.store import allowances, integrations, messages, schema, sessions, sign_ins, sweeping
 from mailroom.store.port import Store
 from mailroom.store.sqlite import SqliteStore
 from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
-from tests.builders import a_message, accepted, claimed, created
+from tests.builders import a_message, a_settlement, accepted, claimed, created
 from worker.sweep import DEAD_AFTER_SECONDS, MOST, Sweep
 
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
@@ -236,3 +236,35 @@ async def test_failed_sign_ins_are_forgotten(store: SqliteStore, sweep: Sweep) -
     await sweep.forget()
 
     assert len(await store.read(sign_ins.failures, "jane", since=now - timedelta(days=2))) == 1
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=1), timedelta(days=-1)])
+async def test_ops_6_a_clock_that_jumps_expires_and_resends_nothing(
+    store: SqliteStore, clock: Clock, jump: timedelta
+) -> None:
+    """When the clock jumps by a day, what may wait for hours stays queued, and what is due in minutes is not woken."""
+    now, off = datetime.now(UTC), [timedelta()]
+
+    class Jumping(SqliteStore):
+        async def read(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+            answer = await super().read(work, *args, **kwargs)
+            return (answer[0], answer[1] + off[0]) if work is integrations.all_rows_now else answer
+
+    store.__class__ = Jumping
+    integration_id, queue = await created(store), AwayQueue()
+    for kind in Kind:
+        await accepted(store, integration_id, kind=kind, accepted_at=now)
+    sleeping = await claimed(store, await accepted(store, integration_id, accepted_at=now))
+    soon = a_settlement(sleeping, Status.DEFERRED, wake_at=now + timedelta(minutes=5))
+    await store.statement(messages.settle, [soon])
+    watch = IntegrationWatch(store, Vault(["key"]))
+    await watch.refresh()
+    off[0] = jump
+    await watch.refresh()
+    sweep = Sweep(store, queue, watch, TicketWriter(queue, store), Tally(store), clock)
+    await sweep.due()
+    await sweep.lost()
+    numbers = await store.read(sweeping.counts)
+
+    assert numbers == {(integration_id, Status.QUEUED): len(Kind), (integration_id, Status.DEFERRED): 1}
+    assert queue.asked == 0

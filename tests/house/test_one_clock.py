@@ -1,0 +1,22 @@
+"""What is decided by what stands in rows is decided by one clock, which `watch.now()` reads."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: Who decides what is due, has expired, is old, or is written for others to decide by.
+DECIDING = (
+    "worker/sweep.py", "worker/deliver.py", "worker/consumer.py", "worker/probe.py", "gateway/cloud/routes.py",
+    "gateway/cloud/sending.py",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", DECIDING)
+def test_ops_6_nobody_decides_by_the_clock_of_its_machine(path: str) -> None:
+    """Where a jump of one machine's clock would expire or resend mail in bulk, that clock is not read."""
+    source = (ROOT / path).read_text()
+
+    assert "datetime.now(" not in source
+    assert "time.time" not in source

@@ -2,7 +2,7 @@
 
 import contextlib
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -19,21 +19,63 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _IPV6_PREFIX = 64
 
 
-@dataclass(slots=True)
-class Admission:
-    """What one process has in hand at once: requests, and the bytes they may bring."""
+#: What is smaller goes to no disk but the database's: no file in it can be too large for a message's row.
+GOES_TO_DISK = 1024 * 1024
 
-    limits: LimitSettings
+
+class Full(Exception):
+    """Nothing more may come in at the moment; the text says why."""
+
+
+def _never() -> None:
+    return None
+
+
+class Admission:
+    """What one process has in hand at once: requests, and the bytes they may bring. It has an entrance for each API."""
+
+    def __init__(
+        self,
+        limits: LimitSettings,
+        memory: Callable[[], str | None] = _never,
+        files_disk: Callable[[], str | None] = _never,
+        rows_disk: Callable[[], str | None] = _never,
+    ) -> None:
+        self.limits = limits
+        self.memory = memory
+        self.files_disk = files_disk
+        self.rows_disk = rows_disk
+        self.forms = Entrance(self)
+        self.platform = Entrance(self)
+
+    @property
+    def requests(self) -> int:
+        """How many requests are inside."""
+        return self.forms.requests + self.platform.requests
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes they may bring."""
+        return self.forms.bytes + self.platform.bytes
+
+
+@dataclass(slots=True, eq=False)
+class Entrance:
+    """Where the requests of one API come in."""
+
+    whole: Admission
     requests: int = 0
     bytes: int = 0
-
-    def has_room_for(self, size: int) -> bool:
-        """Whether one more request of at most this size may come in."""
-        return self.requests < self.limits.requests_in_flight and self.bytes + size <= self.limits.bytes_in_flight
+    #: How many were turned away since the start.
+    turned_away: int = 0
 
     @contextlib.contextmanager
     def entered(self, size: int) -> Iterator[None]:
-        """Count a request while it is inside."""
+        """Have a request whose body has at most this size inside. Raises Full when there is no room for it."""
+        full = self.full_for(size)
+        if full is not None:
+            self.turned_away += 1
+            raise Full(full)
         self.requests += 1
         self.bytes += size
         try:
@@ -41,6 +83,20 @@ class Admission:
         finally:
             self.requests -= 1
             self.bytes -= size
+
+    def full_for(self, size: int) -> str | None:
+        """Why one more request of at most this size may not come in; None when it may."""
+        whole, limits = self.whole, self.whole.limits
+        if self.requests >= limits.requests_within_reach or whole.requests >= limits.requests_in_flight:
+            return "too many requests are in hand"
+        if self.bytes + size > limits.bytes_within_reach or whole.bytes + size > limits.bytes_in_flight:
+            return "too many bytes are in hand"
+        if size > GOES_TO_DISK and (short := whole.files_disk()) is not None:
+            return short
+        if size and (short := whole.rows_disk()) is not None:
+            return short
+        # One at a time goes on: a process that has grown, and has nothing in hand, would never take anything again.
+        return whole.memory() if whole.requests else None
 
 
 class ClientRates:

@@ -13,11 +13,14 @@ from gateway.admission import Admission, ClientRates, Proxies
 from gateway.cloud import routes as cloud_routes
 from gateway.cloud.access import Access
 from gateway.cloud.calls import Overlooked, Platform
+from gateway.disk import DiskFloor
+from gateway.early import answered_early
 from gateway.forms import answers, routes
 from gateway.forms.problems import Code, Problem
 from gateway.forms.routes import Counter
 from gateway.intake import Intake
 from gateway.links import Links
+from gateway.memory import MemoryGuard
 from gateway.outcomes import Outcomes
 from mailroom.attachments import AttachmentStore
 from mailroom.health import health_answer, health_app
@@ -60,7 +63,12 @@ class Gateway:
         self.intake = Intake(store, self.tickets, attachments, self.tally)
         self._stopping = False
         self._overlooked = Overlooked()
-        admission, rates = Admission(settings.limits), ClientRates()
+        self._memory = MemoryGuard()
+        self._files_disk = DiskFloor([attachments.folder], settings.limits.bytes_in_flight)
+        ours = [settings.data_dir] if settings.database_url.startswith("sqlite:") else []
+        self._rows_disk = DiskFloor(ours, settings.limits.bytes_in_flight)
+        self.admission = Admission(settings.limits, self._memory.short, self._files_disk.short, self._rows_disk.short)
+        rates = ClientRates()
         self._proxies = proxies = Proxies(settings.limits.trusted_proxies)
         counter = Counter(
             settings=settings,
@@ -69,7 +77,7 @@ class Gateway:
             attachments=attachments,
             intake=self.intake,
             outcomes=Outcomes(store),
-            admission=admission,
+            admission=self.admission.forms,
             rates=rates,
             proxies=proxies,
             tally=self.tally,
@@ -80,7 +88,7 @@ class Gateway:
             queue=queue,
             vault=vault,
             access=Access(store),
-            admission=admission,
+            admission=self.admission.platform,
             rates=rates,
             proxies=proxies,
             watch=self.watch,
@@ -91,7 +99,8 @@ class Gateway:
             tally=self.tally,
         )
         self.app = web.Application(
-            middlewares=[always_json, cloud_routes.platform_answers], client_max_size=NO_LIMIT_OF_AIOHTTP
+            middlewares=[answered_early, always_json, cloud_routes.platform_answers],
+            client_max_size=NO_LIMIT_OF_AIOHTTP,
         )
         self.app[REFUSAL] = answers.not_http
         self.app.on_response_prepare.append(_nameless)
@@ -130,7 +139,15 @@ class Gateway:
     async def running(self) -> AsyncIterator["Gateway"]:
         """Accept while inside; on leaving, commit and ticket what was accepted."""
         self._queue.on_nudge(self.watch.nudge)
-        tasks = [start_loop("watch", self.watch.run), start_loop("tombstones", self.intake.pay_owed)]
+        tasks = [
+            start_loop(name, work)
+            for name, work in {
+                "watch": self.watch.run,
+                "tombstones": self.intake.pay_owed,
+                "disk of files": self._files_disk.run,
+                "disk of rows": self._rows_disk.run,
+            }.items()
+        ]
         async with self.tally.running():
             try:
                 yield self

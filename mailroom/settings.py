@@ -116,6 +116,14 @@ class ThresholdSettings:
     apart: float = 5.0
 
 
+#: One in so many of what a gateway takes on at once is out of reach for forms, and one for the platform API: whoever
+#: floods the one keeps nobody out of the other (OVL-4).
+KEPT_ONE_IN = 4
+
+#: Bytes that a form may have beside its files, generously; for what is in hand at once, not for what is refused.
+BESIDE_FILES = 1024 * 1024
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
     """What one gateway process takes on at once; beyond it answers at once that trying again may help."""
@@ -126,6 +134,16 @@ class LimitSettings:
     idle_read_seconds: float = 15.0
     #: Addresses and networks of proxies whose X-Forwarded-For is believed.
     trusted_proxies: tuple[str, ...] = ()
+
+    @property
+    def requests_within_reach(self) -> int:
+        """How many requests of one API may be in hand."""
+        return self.requests_in_flight - self.requests_in_flight // KEPT_ONE_IN
+
+    @property
+    def bytes_within_reach(self) -> int:
+        """How many bytes those of one API may bring."""
+        return self.bytes_in_flight - self.bytes_in_flight // KEPT_ONE_IN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from mailroom.integration import MOST_CONNECTIONS, MOST_PER_DAY, Security
 from mailroom.pace import LEAST_RATE
 from mailroom.rates import Rate
 from mailroom.settings import (
+    BESIDE_FILES,
     BadSettings,
     EmailOptions,
     IntegrationSettings,
@@ -497,10 +498,10 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.retry.longest_delay < settings.retry.first_delay:
         yield "[retry] longest_delay: is shorter than first_delay; raise it or lower first_delay"
     for section, options in [("email", settings.email), *((f"email.{n}", o) for n, o in settings.services.items())]:
-        if options.max_size > settings.limits.bytes_in_flight:
+        if options.max_size + BESIDE_FILES > settings.limits.bytes_within_reach:
             yield (
-                f"[{section}] max_size: is more than [limits] bytes_in_flight, so that such a submission would "
-                "always be turned away; lower it or raise bytes_in_flight"
+                f"[{section}] max_size: is more than [limits] bytes_in_flight leaves to one form (three quarters, "
+                "less 1MB), so that such a submission would always be turned away; lower it or raise bytes_in_flight"
             )
 
 

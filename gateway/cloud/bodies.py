@@ -102,6 +102,12 @@ def _check(value: Any, levels: int) -> None:
 # --- off the wire -----------------------------------------------------------------------------------------------------
 
 
+def most_that_comes(request: web.Request, most: int) -> int:
+    """Bytes that may be read of a body before it is known to be too large, for admission."""
+    size = request.content_length
+    return min(size, most) if size is not None else most if request.can_read_body else 0
+
+
 def expected_size(request: web.Request, most: int = MOST_BYTES) -> int:
     """Bytes that the body may have, for admission. Raises Refusal."""
     size = request.content_length

@@ -10,7 +10,7 @@ from uuid import UUID
 from aiohttp import web
 from multidict import MultiMapping
 
-from gateway.admission import Admission, ClientRates, Proxies
+from gateway.admission import ClientRates, Entrance, Full, Proxies
 from gateway.cloud.access import Access
 from gateway.cloud.answers import Page
 from gateway.cloud.bodies import MOST_BYTES
@@ -52,7 +52,7 @@ class Platform:
     queue: Queue
     vault: Vault
     access: Access
-    admission: Admission
+    admission: Entrance
     rates: ClientRates
     proxies: Proxies
     watch: IntegrationWatch
@@ -70,9 +70,11 @@ class Platform:
     @contextlib.contextmanager
     def admitted(self, size: int) -> Iterator[None]:
         """Have a request whose body has at most this size in hand while inside. Raises Refusal when that is too much."""
-        if not self.admission.has_room_for(size):
-            raise busy("Too much is in hand at the moment; nothing was done.")
-        with self.admission.entered(size):
+        with contextlib.ExitStack() as inside:
+            try:
+                inside.enter_context(self.admission.entered(size))
+            except Full:
+                raise busy("Too much is in hand at the moment; nothing was done.") from None
             yield
 
     def origin_of(self, request: web.Request) -> str:

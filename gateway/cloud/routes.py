@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from gateway.cloud import agentless, conversations, credentials, domains, drafts, files, integrations, letters, tokens
 from gateway.cloud.access import require
 from gateway.cloud.answers import PREFIX
-from gateway.cloud.bodies import expected_size, read_json
+from gateway.cloud.bodies import most_that_comes, read_json
 from gateway.cloud.calls import Answer, Call, Endpoint, Platform
 from gateway.cloud.correlation import correlation_id, mark
 from gateway.cloud.errors import Code, Refusal, busy, error_body
@@ -121,9 +121,10 @@ def add_routes(app: web.Application, platform: Platform) -> None:
 
 def _handler(platform: Platform, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
-        client = await platform.access.caller(request.headers.get(hdrs.AUTHORIZATION, ""))
-        require(client, endpoint.permission)
-        with platform.admitted(expected_size(request, endpoint.most_bytes)):
+        # Before the database is asked about the token: whoever invents tokens must not crowd out the rest (OVL-4).
+        with platform.admitted(most_that_comes(request, endpoint.most_bytes)):
+            client = await platform.access.caller(request.headers.get(hdrs.AUTHORIZATION, ""))
+            require(client, endpoint.permission)
             body = await read_json(request, platform.settings.limits, endpoint.most_bytes)
             call = Call(
                 platform=platform, client=client, endpoint=f"{request.method} {request.path}", path=request.match_info,

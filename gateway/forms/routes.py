@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from aiohttp import hdrs, web
 
-from gateway.admission import Admission, ClientRates, Proxies
+from gateway.admission import ClientRates, Entrance, Full, Proxies
 from gateway.forms import answers, letter
 from gateway.forms.body import BadForm, read_form
 from gateway.forms.problems import Code, Problem
@@ -25,7 +25,7 @@ from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.message import Content, Kind, Status, new_message_id
 from mailroom.serving import expect
-from mailroom.settings import EmailOptions, Settings
+from mailroom.settings import BESIDE_FILES, EmailOptions, Settings
 from mailroom.store import messages
 from mailroom.store.content import encode_content
 from mailroom.store.messages import NewMessage, Standing
@@ -34,9 +34,6 @@ from mailroom.tally import Tally, What
 from mailroom.watch import IntegrationWatch
 
 log = get_logger(__name__)
-
-#: Bytes that a form may have beside its files, generously; for what is in hand at once, not for what is refused.
-BESIDE_FILES = 1024 * 1024
 
 #: Statuses that are final failures: the endpoint answers statusCode 1 for them.
 FAILURES = frozenset({Status.FAILED, Status.EXPIRED})
@@ -54,7 +51,7 @@ class Counter:
     attachments: AttachmentStore
     intake: Intake
     outcomes: Outcomes
-    admission: Admission
+    admission: Entrance
     rates: ClientRates
     proxies: Proxies
     tally: Tally
@@ -113,15 +110,20 @@ class Forms:
         # What says that it is larger than any form may be is refused for that; it is not worth trying again.
         most = options.max_size + BESIDE_FILES
         size = most if request.content_length is None else min(request.content_length, most)
-        if not self._counter.admission.has_room_for(size):
-            raise Refusal(200, answers.again_later())
-        await self._check_rate(request, service, options)
-        with self._counter.admission.entered(size):
-            form = await read_form(request, options, self._counter.settings.limits, self._counter.attachments)
-            message = await self._accept(form, service, options)
+        try:
+            message = await self._taken_in(request, service, options, size)
+        except Full:
+            raise Refusal(200, answers.again_later()) from None
         if options.acknowledge == "delivered":
             return await self._when_delivered(message, options)
         return 200, answers.accepted(str(message.id))
+
+    async def _taken_in(self, request: web.Request, service: str, options: EmailOptions, size: int) -> NewMessage:
+        """The message, committed. Raises Full before anything of the body is read; Refusal, BadForm."""
+        with self._counter.admission.entered(size):
+            await self._check_rate(request, service, options)
+            form = await read_form(request, options, self._counter.settings.limits, self._counter.attachments)
+            return await self._accept(form, service, options)
 
     async def _accept(self, form: RawForm, service: str, options: EmailOptions) -> NewMessage:
         """The message, committed; its files are deleted again where it certainly is not. Raises Refusal."""

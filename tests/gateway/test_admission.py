@@ -1,22 +1,73 @@
 """Who may come in: room, rates, and whose word about an address is believed."""
 
+import contextlib
+
 import pytest
 
-from gateway.admission import Admission, ClientRates, Proxies, limited_as
+from gateway.admission import GOES_TO_DISK, Admission, ClientRates, Full, Proxies, limited_as
+from gateway.forms.body import LARGEST_IN_MEMORY
 from mailroom.rates import Rate
 from mailroom.settings import LimitSettings
 
 
-def test_room_for_requests_and_bytes() -> None:
+def test_ovl_1_room_for_requests_and_bytes() -> None:
     """A request is inside until it ends, and what is inside leaves so much less room."""
-    admission = Admission(LimitSettings(requests_in_flight=2, bytes_in_flight=100))
-    with admission.entered(60):
-        assert admission.has_room_for(40)
-        assert not admission.has_room_for(41)
-        with admission.entered(10):
-            assert not admission.has_room_for(1)
+    forms = Admission(LimitSettings(requests_in_flight=3, bytes_in_flight=100)).forms
+    with forms.entered(60):
+        assert forms.full_for(15) is None
+        assert forms.full_for(16) == "too many bytes are in hand"
+        with forms.entered(10), forms.entered(0):
+            assert forms.full_for(0) == "too many requests are in hand"
 
-    assert admission.has_room_for(100)
+    assert forms.full_for(75) is None
+
+
+def test_ovl_1_who_is_turned_away_is_counted_and_not_inside() -> None:
+    """Whoever finds no room leaves no trace but the count."""
+    admission = Admission(LimitSettings(bytes_in_flight=100))
+    with pytest.raises(Full), admission.forms.entered(100):
+        pass
+
+    assert (admission.requests, admission.bytes, admission.forms.turned_away) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(("flooded", "other"), [("forms", "platform"), ("platform", "forms")])
+def test_ovl_4_a_flood_at_one_entrance_leaves_room_at_the_other(flooded: str, other: str) -> None:
+    """However many come to one API, a quarter of requests and bytes is left for the other; together never more than all."""
+    admission = Admission(LimitSettings(requests_in_flight=8, bytes_in_flight=800))
+    with contextlib.ExitStack() as inside:
+        for entrance, most in ((getattr(admission, flooded), 6), (getattr(admission, other), 2)):
+            for _ in range(most):
+                inside.enter_context(entrance.entered(100))
+            with pytest.raises(Full), entrance.entered(1):
+                pass
+
+        assert (admission.requests, admission.bytes) == (8, 800)
+    assert (admission.requests, admission.bytes) == (0, 0)
+
+
+def test_ovl_5_while_memory_is_short_one_at_a_time_comes_in() -> None:
+    """Who is admitted is alone: a process that has grown goes on, slowly, instead of never again."""
+    short = "memory is short"
+    forms = Admission(LimitSettings(), memory=lambda: short).forms
+    with forms.entered(10):
+        assert forms.full_for(0) == short
+
+    assert forms.full_for(10) is None
+
+
+def test_what_needs_a_disk_that_is_short_stays_outside() -> None:
+    """Without room for files only small bodies come in; without room for rows only requests without a body do."""
+    files = Admission(LimitSettings(), files_disk=lambda: "full").forms
+    rows = Admission(LimitSettings(), rows_disk=lambda: "full").platform
+
+    assert [files.full_for(size) for size in (GOES_TO_DISK, GOES_TO_DISK + 1)] == [None, "full"]
+    assert [rows.full_for(size) for size in (0, 1)] == [None, "full"]
+
+
+def test_what_goes_to_disk_is_what_is_too_large_for_a_row() -> None:
+    """The border of admission is the one by which files are stored."""
+    assert GOES_TO_DISK == LARGEST_IN_MEMORY
 
 
 @pytest.mark.parametrize(

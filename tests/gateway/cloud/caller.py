@@ -91,7 +91,7 @@ def platform_of(store: Store, settings: Settings | None = None, *, patience: flo
     settings, queue = settings or Settings(), MemoryQueue()
     return Platform(
         settings=settings, store=store, queue=queue, vault=VAULT, access=Access(store),
-        admission=Admission(settings.limits), rates=ClientRates(), proxies=Proxies(()), patience=patience,
+        admission=Admission(settings.limits).platform, rates=ClientRates(), proxies=Proxies(()), patience=patience,
         watch=IntegrationWatch(store, VAULT), attachments=AttachmentStore(settings.data_dir / "attachments"),
         tickets=TicketWriter(queue, store), links=Links(VAULT.derived("links")), overlooked=Overlooked(),
         tally=Tally(store),

@@ -1,0 +1,170 @@
+"""The memory guard: this process takes on nothing more before the system would end it for what it uses (OVL-5)."""
+
+import contextlib
+import ctypes
+import gc
+import os
+import resource
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailroom.logs import get_logger
+
+log = get_logger(__name__)
+
+#: Of what may be used, so much is. The rest is for what was admitted already and still grows.
+FULL_SHARE = 0.75
+
+#: Seconds for which a look is good: a few small files of the kernel are read for it.
+LOOK_SECONDS = 0.1
+
+#: Seconds between two tries to give memory back that Python has freed and the allocator has kept.
+GIVE_BACK_SECONDS = 1.0
+
+#: The kernel says so of a group of version 1 that has no limit.
+_NO_LIMIT = 2**60
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One limit that we live under, and how much of it is used, in bytes."""
+
+    name: str
+    used: int
+    limit: int
+
+    @property
+    def share(self) -> float:
+        """How much of it is used, as a part of one."""
+        return self.used / self.limit
+
+
+def working_set(current: int, inactive_file: int, anonymous: int) -> int:
+    """What the kernel cannot take back: all but files that nobody reads any more, and never less than our own pages."""
+    return max(current - inactive_file, anonymous)
+
+
+class MemoryGuard:
+    """Says when memory is short."""
+
+    def __init__(
+        self,
+        look: Callable[[], Iterable[Bound]] | None = None,
+        give_back: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look = look or Limits().bounds
+        self._give_back = give_back or return_freed
+        self._clock = clock
+        self._looked_at = self._gave_back_at = float("-inf")
+        self._tightest: Bound | None = None
+        self._was_full = False
+
+    @property
+    def share(self) -> float:
+        """How much of the tightest limit is used; 0 where there is none."""
+        self._see()
+        return self._tightest.share if self._tightest else 0.0
+
+    def short(self) -> str | None:
+        """Why nothing more may be taken on; None when it may."""
+        full = self.share > FULL_SHARE
+        if full and self._clock() - self._gave_back_at >= GIVE_BACK_SECONDS:
+            self._give_back()
+            self._gave_back_at = self._clock()
+            self._looked_at = float("-inf")
+            full = self.share > FULL_SHARE
+        if full is not self._was_full:
+            self._was_full = full
+            log.warning("memory is short" if full else "memory is no longer short", **self._told())
+        return f"memory is short ({self._tightest.name})" if full and self._tightest else None
+
+    def _see(self) -> None:
+        if self._clock() - self._looked_at >= LOOK_SECONDS:
+            self._tightest = max(self._look(), key=lambda bound: bound.share, default=None)
+            self._looked_at = self._clock()
+
+    def _told(self) -> dict[str, int | str]:
+        found = self._tightest
+        return {"limit": found.name, "used_bytes": found.used, "limit_bytes": found.limit} if found else {}
+
+
+def return_freed() -> None:
+    """Give what is free back to the system: a process that once was full would seem so for ever."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # not every C library has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class Limits:
+    """The limits of this process: of its control groups, of `ulimit`, and the machine's memory."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._process = root / "proc/self"
+        self._groups = list(_groups(root))
+        self._page = os.sysconf("SC_PAGE_SIZE")
+
+    def bounds(self) -> Sequence[Bound]:
+        """Every limit there is, with what is used of it now."""
+        found = [bound for group in self._groups if (bound := group.bound())]
+        with contextlib.suppress(OSError, ValueError):
+            pages = [int(part) for part in (self._process / "statm").read_text().split()]
+            space, resident, data = (pages[at] * self._page for at in (0, 1, 5))
+            found.append(Bound("the machine's memory", resident, os.sysconf("SC_PHYS_PAGES") * self._page))
+            for name, used, number in (
+                ("ulimit -v", space, resource.RLIMIT_AS),
+                ("ulimit -d", data, resource.RLIMIT_DATA),
+            ):
+                limit = resource.getrlimit(number)[0]
+                if limit != resource.RLIM_INFINITY:
+                    found.append(Bound(name, used, limit))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A control group that counts memory, and how its version calls what we read."""
+
+    folder: Path
+    limit: str
+    current: str
+    inactive_file: str
+    anonymous: str
+
+    def bound(self) -> Bound | None:
+        """Its limit; None when it has none, or is gone."""
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            limit = int((self.folder / self.limit).read_text())
+            if limit >= _NO_LIMIT:
+                return None
+            current = int((self.folder / self.current).read_text())
+            parts = dict(line.split(" ", 1) for line in (self.folder / "memory.stat").read_text().splitlines())
+            used = working_set(current, int(parts.get(self.inactive_file, 0)), int(parts.get(self.anonymous, 0)))
+            return Bound("the control group", used, limit)
+        return None
+
+
+def _groups(root: Path) -> Iterator[_Group]:
+    """Our control groups and those they are in, of version 2 and of version 1."""
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                for folder in _upwards(root / "sys/fs/cgroup", path):
+                    yield _Group(folder, "memory.max", "memory.current", "inactive_file", "anon")
+            elif "memory" in controllers.split(","):
+                for folder in _upwards(root / "sys/fs/cgroup/memory", path):
+                    yield _Group(
+                        folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "total_rss"
+                    )
+
+
+def _upwards(top: Path, path: str) -> Iterator[Path]:
+    """The folder of a group and of all it is in. In a container the path may be the host's, and only the top is ours."""
+    folder = top / path.strip("/")
+    while folder != top:
+        yield folder
+        folder = folder.parent
+    yield top

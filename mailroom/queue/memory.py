@@ -104,6 +104,11 @@ class _MemorySubscription:
         self._prefetch = prefetch
         self.look()
 
+    @property
+    def stood_still(self) -> float:
+        """Never: what is put in is taken out by the same process."""
+        return 0.0
+
     async def cancel(self) -> None:
         """Want no more, and put back what is in hand, oldest in front."""
         with self._lock:

@@ -34,6 +34,11 @@ class Subscription(Protocol):
         """Hold at most so many unacknowledged tickets from now on."""
         ...
 
+    @property
+    def stood_still(self) -> float:
+        """For how many seconds tickets have waited of which none came here, or could not come; 0 when all is well."""
+        ...
+
     async def cancel(self) -> None:
         """Want no more; what was delivered and not acknowledged goes back."""
         ...

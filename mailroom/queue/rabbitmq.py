@@ -45,6 +45,11 @@ HEARTBEAT_SECONDS = 10
 #: After a failure, publishes fail at once for so long instead of each waiting its own time out.
 BACK_OFF_SECONDS = 0.5
 
+#: Seconds between two proofs that the broker takes what is published, and after how many seconds without an answer it
+#: is taken not to: an alarm, of which it tells only those who publish, or a connection that leads nowhere.
+PROVE_SECONDS = 1.0
+DOUBT_SECONDS = 2.0
+
 #: How often a subscription looks whether the broker still knows its consumer.
 WATCH_SECONDS = 5.0
 
@@ -54,6 +59,7 @@ LOOKS_WHILE_IDLE = 6
 
 UNREADABLE = "mailroom.unreadable"
 NUDGES = "mailroom.nudges"
+PROOF = "mailroom.nowhere"
 
 #: The same in every process and every version: the broker refuses to declare a queue again with other arguments.
 #: `at-least-once` needs `reject-publish`; without a dead-letter exchange the delivery limit would drop silently.
@@ -82,6 +88,9 @@ class RabbitQueue:
         self._watch_seconds = watch_seconds
         self._publishing = _Link(urls, "mailroom publisher")
         self._consuming = _Link(urls, "mailroom consumer")
+        # Its own: what it waits for during an alarm holds up nobody else.
+        self._proving = _Link(urls, "mailroom prover")
+        self._doubtful = False
         self._channel: AbstractChannel | None = None
         self._channel_lock = asyncio.Lock()
         self._declared: set[str] = set()
@@ -89,6 +98,7 @@ class RabbitQueue:
         self._subscriptions: set[_RabbitSubscription] = set()
         self._wakers: list[Callable[[], None]] = []
         self._listening: asyncio.Task[None] | None = None
+        self._prover: asyncio.Task[None] | None = None
 
     # --- publishing ---------------------------------------------------------------------------------------------------
 
@@ -96,6 +106,8 @@ class RabbitQueue:
         """Return once the broker has confirmed the ticket; its queue is declared first. Raises QueueUnavailable."""
         if time.monotonic() < self._not_before:
             raise QueueUnavailable("the broker did not answer a moment ago")
+        if self._doubtful:
+            raise QueueUnavailable("the broker takes nothing at the moment")
         body = encode_ticket(ticket)
         channel: AbstractChannel | None = None
         try:
@@ -200,6 +212,7 @@ class RabbitQueue:
         self._wakers.append(wake)
         if self._listening is None:
             self._listening = asyncio.get_running_loop().create_task(self._listen())
+            self._prover = asyncio.get_running_loop().create_task(self._prove())
 
     async def _listen(self) -> None:
         while not really_cancelled():
@@ -230,6 +243,39 @@ class RabbitQueue:
         for wake in self._wakers:
             wake()
 
+    # --- what can be published ----------------------------------------------------------------------------------------
+
+    async def _prove(self) -> None:
+        """Find out for as long as the process runs whether a ticket would be taken now, without one."""
+        while not really_cancelled():
+            with contextlib.suppress(*_BROKER_ERRORS):
+                async with _broker():
+                    await self._prove_once()
+            await asyncio.sleep(_jittered(PROVE_SECONDS))
+
+    async def _prove_once(self) -> None:
+        async with asyncio.timeout(ASK_SECONDS):
+            connection = await self._proving.connection()
+            channel = await connection.channel(publisher_confirms=True)
+        try:
+            while not channel.is_closed:
+                doubt = asyncio.get_running_loop().call_later(DOUBT_SECONDS, self._doubt)
+                try:
+                    # To a queue that does not exist: confirmed like any other, and gone. During an alarm this waits for
+                    # its end; a new connection each time would be left behind at the broker.
+                    await channel.default_exchange.publish(Message(b""), routing_key=PROOF, mandatory=False)
+                    self._doubtful = False
+                finally:
+                    doubt.cancel()
+                await asyncio.sleep(PROVE_SECONDS)
+        finally:
+            await _close(channel)
+
+    def _doubt(self) -> None:
+        if not self._doubtful:
+            log.warning("the broker takes nothing at the moment")
+        self._doubtful = True
+
     # --- the rest -----------------------------------------------------------------------------------------------------
 
     async def connect(self) -> None:
@@ -247,18 +293,21 @@ class RabbitQueue:
 
     @property
     def connected(self) -> bool:
-        """Whether a channel to publish on is open and no publish failed a moment ago."""
-        return self._channel is not None and not self._channel.is_closed and time.monotonic() >= self._not_before
+        """Whether a channel to publish on is open, no publish failed a moment ago, and the broker takes what comes."""
+        is_open = self._channel is not None and not self._channel.is_closed
+        return is_open and time.monotonic() >= self._not_before and not self._doubtful
 
     async def aclose(self) -> None:
         """Close both connections; the broker puts unacknowledged tickets back."""
-        if self._listening:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
+        for task in (self._listening, self._prover):
+            if task:
+                task.cancel()
+                await asyncio.wait([task])
         for subscription in list(self._subscriptions):
             await subscription.cancel()
         await self._publishing.drop()
         await self._consuming.drop()
+        await self._proving.drop()
 
 
 class _Link:
@@ -309,6 +358,8 @@ class _RabbitSubscription:
         self._watch_seconds = watch_seconds
         self._ended = ended
         self._hands = _Hands()
+        #: When a ticket last came, or none waited that could have.
+        self._well_at = time.monotonic()
         #: Set when there is something to look at before it is time: another prefetch, or a channel that has closed.
         self._woken = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._keep_consuming())
@@ -318,6 +369,13 @@ class _RabbitSubscription:
         if prefetch != self._prefetch:
             self._prefetch = prefetch
             self._woken.set()
+
+    @property
+    def stood_still(self) -> float:
+        """For how many seconds tickets have waited of which none came, or could not come."""
+        still = time.monotonic() - self._well_at
+        # Between two looks nobody knows better.
+        return still if still > 2 * self._watch_seconds else 0.0
 
     async def cancel(self) -> None:
         """Want no more; closing the channel gives back what is in hand."""
@@ -373,6 +431,8 @@ class _RabbitSubscription:
             if tag not in underlay.consumers:
                 return False
             seen = (await channel.declare_queue(queue, passive=True)).declaration_result
+        if seen.consumer_count and (not seen.message_count or self._hands.full):
+            self._well_at = time.monotonic()
         return bool(seen.consumer_count) and not self._hands.forgotten(seen.message_count or 0)
 
     async def _received(self, message: AbstractIncomingMessage) -> None:
@@ -384,6 +444,7 @@ class _RabbitSubscription:
                 await message.reject(requeue=False)
             return
         self._hands.taken += 1
+        self._well_at = time.monotonic()
         self._take(_RabbitDelivery(ticket, message, self._hands))
 
 
@@ -396,6 +457,11 @@ class _Hands:
     given_back: int = 0
     taken_before: int = 0
     looks_without: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more may come before something is given back."""
+        return self.taken - self.given_back >= self.prefetch
 
     def forgotten(self, ready: int) -> bool:
         """Whether nothing came for several looks although something waits, or for many with nothing in hand.

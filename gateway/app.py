@@ -104,6 +104,7 @@ class Gateway:
         )
         self.app[REFUSAL] = answers.not_http
         self.app.on_response_prepare.append(_nameless)
+        self.app.on_response_prepare.append(self._last_answers)
         routes.add_routes(self.app, counter)
         cloud_routes.add_routes(self.app, platform)
         self.app.router.add_get("/healthz", self._healthz)
@@ -174,7 +175,7 @@ class Gateway:
             return "the database does not answer"
         if self.intake.owed:
             return "tombstones are owed to the database"
-        return None
+        return self.intake.idle() or self._rows_disk.short()
 
     def figures(self) -> dict[str, float]:
         """What it has done since its start, by name."""
@@ -189,7 +190,22 @@ class Gateway:
             "mailroom_tickets_waiting": self.tickets.waiting,
             "mailroom_gate_overlooked_total": self._overlooked.number,
             "mailroom_broker_connected": float(self._queue.connected),
+            "mailroom_requests_in_hand": self.admission.requests,
+            "mailroom_requests_in_hand_most": self._settings.limits.requests_in_flight,
+            "mailroom_bytes_in_hand": self.admission.bytes,
+            "mailroom_bytes_in_hand_most": self._settings.limits.bytes_in_flight,
+            "mailroom_turned_away_forms_total": self.admission.forms.turned_away,
+            "mailroom_turned_away_platform_total": self.admission.platform.turned_away,
+            "mailroom_memory_share": self._memory.share,
+            "mailroom_disk_short": float(bool(self._files_disk.short() or self._rows_disk.short())),
+            "mailroom_disk_free_bytes": min(self._files_disk.free, self._rows_disk.free),
         }
+
+    async def _last_answers(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Who keeps connections open shall open the next one elsewhere, before this process ends them (OPS-1)."""
+        if self._stopping:
+            response.headers[hdrs.CONNECTION] = "close"
+            response.force_close()
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return health_answer("alive", None)

@@ -6,7 +6,8 @@ been committed all the same is then taken back before it is delivered.
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -34,6 +35,15 @@ TOMBSTONE_SECONDS = 0.7
 MOST_IN_GROUP = 200
 MOST_WAITING = 2000
 
+#: Answers in doubt that may be owed at once. Who owes more takes in nothing until the database has settled some.
+MOST_OWED = 10_000
+
+#: A commit that takes longer than this is none, and after so many in a row that failed the next will too. After so many
+#: seconds without a try nobody knows, and somebody has to try.
+STILL_SECONDS = 3.0
+FAILED_IN_A_ROW = 3
+KNOWN_SECONDS = 5.0
+
 #: Tombstones written in one transaction.
 PAID_AT_ONCE = 1000
 
@@ -52,8 +62,19 @@ class NotAccepted(Exception):
 class Intake:
     """Commits messages in groups and tickets them."""
 
-    def __init__(self, store: Store, tickets: TicketWriter, attachments: AttachmentStore, tally: Tally) -> None:
+    def __init__(
+        self,
+        store: Store,
+        tickets: TicketWriter,
+        attachments: AttachmentStore,
+        tally: Tally,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
+        self._clock = clock
+        #: When each commit in flight began; how many in a row failed, and when the last one did.
+        self._committing: dict[int, float] = {}
+        self._failed, self._failed_at = 0, float("-inf")
         self._tickets = tickets
         self._attachments = attachments
         self._tally = tally
@@ -76,8 +97,19 @@ class Intake:
         """How many tombstones are owed."""
         return len(self._owed)
 
+    def idle(self) -> str | None:
+        """Why nothing is committed although something should be: reads may go on meanwhile. None when all is well."""
+        now = self._clock()
+        if now - min(self._committing.values(), default=now) > STILL_SECONDS:
+            return "the database does not commit"
+        if self._failed >= FAILED_IN_A_ROW and now - self._failed_at < KNOWN_SECONDS:
+            return "the database refuses to commit"
+        return None
+
     async def accept(self, message: NewMessage) -> None:
         """Return once the message is committed; it is ticketed soon. Raises NotAccepted."""
+        if len(self._owed) >= MOST_OWED:
+            raise NotAccepted(certain=True)
         if not await self._is_committed(message):
             raise NotAccepted(certain=message.id not in self._owed)
         self.accepted += 1
@@ -163,4 +195,18 @@ class Intake:
             await self.pay_once()
 
     async def _commit(self, group: Sequence[NewMessage]) -> list[None]:
-        return await self._store.statement(messages.accept, group)
+        # Any number that no other flight has at the same time.
+        flight = id(group)
+        self._committing[flight] = self._clock()
+        try:
+            done = await self._store.statement(messages.accept, group)
+        except BadRow:
+            self._failed = 0
+            raise
+        except BaseException:
+            self._failed, self._failed_at = self._failed + 1, self._clock()
+            raise
+        finally:
+            del self._committing[flight]
+        self._failed = 0
+        return done

@@ -39,6 +39,9 @@ DRAIN_SECONDS = 60.0
 #: Seconds between two looks for idle connections that have been kept for long enough.
 TIDY_SECONDS = 5.0
 
+#: A sweep that begins to look for nothing for so many seconds is stuck; one look at many rows may take a while.
+SWEEP_STILL_SECONDS = 300.0
+
 #: Seconds between two tries to reach the database at the start.
 RETRY_START_SECONDS = 1.0
 
@@ -144,8 +147,10 @@ class Worker:
         if not self.session.is_fresh():
             return "the session's beat fails"
         if not self._queue.connected:
-            return "the broker does not answer"
-        return None
+            return "the broker does not answer, or takes nothing"
+        if self.sweep.stood_still > SWEEP_STILL_SECONDS:
+            return f"the sweep has stood still for {self.sweep.stood_still:.0f} s"
+        return self.consumer.idle()
 
     def figures(self) -> dict[str, float]:
         """What it has done since its start, by name."""
@@ -155,9 +160,12 @@ class Worker:
             "mailroom_claimed_ids_total": claims.items,
             "mailroom_settle_statements_total": settles.groups,
             "mailroom_settled_total": settles.items,
-            "mailroom_unsettled": self.consumer.unsettled,
             "mailroom_tickets_published_total": self.tickets.published,
             "mailroom_tickets_dropped_total": self.tickets.dropped,
+            "mailroom_tickets_waiting": self.tickets.waiting,
+            "mailroom_broker_connected": float(self._queue.connected),
+            "mailroom_oldest_waiting_seconds": self.sweep.oldest_waiting,
+            **self.consumer.figures(),
         }
 
 

@@ -51,6 +51,13 @@ AGAIN_SECONDS = 1.0
 #: More results than this waiting to be settled, and nothing new is taken.
 MOST_UNSETTLED = 500
 
+#: Who has not moved for so many seconds although it should have is not at work. A database that is away takes 13 s to
+#: say so.
+STILL_SECONDS = 30.0
+
+#: No message is in hand for longer: an attempt has 15 minutes, and its claim and its settlement their own.
+LONGEST_SECONDS = 1200.0
+
 #: By how much the number of tickets asked for at once must be off before a consumer is replaced.
 RESIZE_FACTOR = 2
 
@@ -103,14 +110,24 @@ class Turn(Enum):
 class Consumer:
     """Everything this worker takes from the queues."""
 
-    def __init__(self, desk: Desk, queue: Queue, thresholds: ThresholdSettings, tally: Tally) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        queue: Queue,
+        thresholds: ThresholdSettings,
+        tally: Tally,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._desk = desk
         self._queue = queue
         self._thresholds = thresholds
         self._tally = tally
         self._lines: dict[Address, Line] = {}
         self._seats: dict[UUID, Seats[tuple[Hand, UUID]]] = {}
-        self._working: set[asyncio.Task[None]] = set()
+        #: Every message that is being served, and since when.
+        self._working: dict[asyncio.Task[None], float] = {}
+        self._clock = clock
+        self._round_at: float | None = None
         self._stopping = False
         self._unsettled = 0
         self.shares = Shares(desk.store, desk.session, self._needs, self._share_seats)
@@ -129,16 +146,42 @@ class Consumer:
             self._settle, max_items=MOST_IN_GROUP, max_waiting=100_000, data_error=BadRow
         )
 
-    @property
-    def unsettled(self) -> int:
-        """How many results wait to be recorded."""
-        return self._unsettled
+    def idle(self) -> str | None:
+        """Why nothing moves although it should: alive is not at work. None when all is well (BRK-10)."""
+        now = self._clock()
+        if self._round_at is not None and now - self._round_at > STILL_SECONDS:
+            return f"the consumer has stood still for {now - self._round_at:.0f} s"
+        for line in self._lines.values():
+            still = line.subscription.stood_still if line.subscription else 0.0
+            if still > STILL_SECONDS:
+                return f"mail waits in {line.address.queue}, and none has come for {still:.0f} s"
+        longest = now - min(self._working.values(), default=now)
+        if longest > LONGEST_SECONDS and not self._unsettled:
+            return f"a message has been in hand for {longest:.0f} s"
+        if self._unsettled >= MOST_UNSETTLED:
+            return f"{self._unsettled} results cannot be recorded"
+        return None
+
+    def figures(self) -> dict[str, float]:
+        """What it has in hand now, and how far it may go; by name."""
+        seats, lines = self._seats.values(), self._lines.values()
+        return {
+            "mailroom_seats_taken": sum(one.taken for one in seats),
+            "mailroom_seats": sum(one.total for one in seats),
+            "mailroom_ids_waiting": sum(one.waiting for one in seats),
+            "mailroom_tickets_in_hand": sum(len(line.in_hand) for line in lines),
+            "mailroom_tickets_in_hand_most": sum(line.prefetch for line in lines if line.subscription),
+            "mailroom_claims_waiting": self.claims.waiting,
+            "mailroom_settles_waiting": self.settles.waiting,
+            "mailroom_unsettled": self._unsettled,
+        }
 
     # --- subscriptions ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Consume what may be consumed, for as long as the process runs."""
         while True:
+            self._round_at = self._clock()
             await self._match_subscriptions()
             await self._hand_back()
             for seats in self._seats.values():
@@ -280,8 +323,8 @@ class Consumer:
             hand, message_id = following
             permits = self.allowance.taken_of(hand.line.address.integration_id)
             task = asyncio.get_running_loop().create_task(self._serve(seats, hand, message_id, permits))
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
+            self._working[task] = self._clock()
+            task.add_done_callback(self._working.pop)
 
     def _may_begin(self) -> bool:
         # Without a fresh beat a claim would soon be another's, and the attempt would end before its dot.

@@ -54,6 +54,7 @@ LOOK_IS_OLD_SECONDS = 5.0
 
 #: Seconds between two looks at what waits longest.
 NOTE_SECONDS = 60.0
+MINUTE = timedelta(minutes=1)
 
 #: Seconds between two looks for what is old enough to be forgotten, and how old tallies are then.
 FORGET_SECONDS = 3600.0
@@ -86,6 +87,10 @@ class Sweep:
     _beats: dict[UUID, _Seen] = field(default_factory=dict)
     _looked_at: float = float("-inf")
     _quiet_until: float = 0.0
+    #: When it last began to look for something, by its own clock.
+    looked_for_work_at: float | None = None
+    #: Seconds that the oldest waiting message had waited, as was last put on record by whichever worker.
+    oldest_waiting: float = 0.0
 
     async def run(self) -> None:
         """Sweep for as long as the process runs."""
@@ -110,7 +115,14 @@ class Sweep:
             await self._guarded(self.bury_dead)
             await asyncio.sleep(DUE_SECONDS)
 
+    @property
+    def stood_still(self) -> float:
+        """For how many seconds it has not begun to look for anything; 0 before its first look."""
+        return 0.0 if self.looked_for_work_at is None else self.clock() - self.looked_for_work_at
+
     async def _guarded(self, look: Callable[[], Awaitable[None]]) -> None:
+        if look != self.bury_dead:
+            self.looked_for_work_at = self.clock()
         try:
             await look()
         except (StoreUnavailable, CommitUnknown, BadRow) as error:
@@ -200,7 +212,10 @@ class Sweep:
 
     async def note_oldest(self) -> None:
         """Put on record how long the oldest waiting message has waited, for whoever draws it."""
-        await self.store.transaction(sweeping.note_oldest, now=self.watch.now())
+        now = self.watch.now()
+        await self.store.transaction(sweeping.note_oldest, now=now)
+        noted = await self.store.read(tallies.oldest, now - 2 * MINUTE, now + MINUTE, MINUTE)
+        self.oldest_waiting = float(noted[-1].number) if noted else 0.0
 
     async def forget(self) -> None:
         """Put the tallies of yesterday together by the hour, and delete those of last week and sign-ins that ended."""

@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.intake import Intake
+from gateway.intake import FAILED_IN_A_ROW, KNOWN_SECONDS, MOST_OWED, Intake, NotAccepted
 from mailroom.attachments import AttachmentStore
 from mailroom.message import Status
 from mailroom.queue.memory import MemoryQueue
 from mailroom.store import messages
 from mailroom.store.messages import NewMessage
 from mailroom.store.opening import open_store
-from mailroom.store.port import Store
+from mailroom.store.port import Store, StoreUnavailable
 from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
 from tests.builders import a_message, accepted, claimed, created, migrated
@@ -84,3 +85,53 @@ async def test_what_a_worker_has_already_is_counted(intake: Intake, store: Store
     assert intake.contradicted == 1
     assert await store.read(messages.statuses, [message.id]) == {message.id: Status.SENDING}
     assert await attachments.read(upload.key) == b"a large file"
+
+
+async def test_ovl_3_what_is_owed_is_bounded(intake: Intake, store: Store) -> None:
+    """Who owes as many answers in doubt as may be takes in nothing more, at once and for certain, until some are paid."""
+    integration_id = await created(store)
+    owe(intake, *[a_message(integration_id) for _ in range(MOST_OWED)])
+    with pytest.raises(NotAccepted) as refused:
+        await intake.accept(a_message(integration_id))
+    await intake.pay_once()
+    await intake.accept(a_message(integration_id))
+
+    assert refused.value.certain
+    assert intake.accepted == 1
+
+
+class Refusing:
+    """A store that reads and does not commit."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.asked = 0
+
+    async def statement(self, *_: Any, **__: Any) -> Any:
+        """Fail."""
+        self.asked += 1
+        raise StoreUnavailable("cannot execute INSERT in a read-only transaction")
+
+
+async def test_ops_4_commits_that_fail_one_after_the_other_are_told(
+    intake: Intake, store: Store, attachments: AttachmentStore
+) -> None:
+    """Three in a row, and the intake is idle; after five seconds without a try nobody knows; one that works ends it."""
+    now, message = [0.0], a_message(await created(store))
+    refusing: Any = Refusing(store)
+    intake = Intake(refusing, TicketWriter(MemoryQueue(), store), attachments, Tally(store), lambda: now[0])
+    said = []
+    for _ in range(FAILED_IN_A_ROW):
+        said.append(intake.idle())
+        with pytest.raises(NotAccepted):
+            await intake.accept(message)
+    told = intake.idle()
+    now[0] += KNOWN_SECONDS
+    later = intake.idle()
+    intake._store = store
+    await intake.accept(message)
+    now[0] -= KNOWN_SECONDS
+
+    assert said == [None] * FAILED_IN_A_ROW
+    assert (told, later, intake.idle()) == ("the database refuses to commit", None, None)
+    assert refusing.asked == FAILED_IN_A_ROW

@@ -20,6 +20,9 @@ FAREWELL_SECONDS = 3.0
 #: Seconds that requests in progress may still take then; a body may take longer to arrive, but nobody's shutdown does.
 FINISH_SECONDS = 30.0
 
+#: The same for the pages: what is shown there can be shown again by another gateway.
+PAGES_FINISH_SECONDS = 5.0
+
 
 class Place(StrEnum):
     """Which one of a machine's gateways this is."""
@@ -57,7 +60,9 @@ async def run_gateway(settings: Settings, place: Place = Place.ALONE) -> None:
 async def _open_doors(doors: contextlib.AsyncExitStack, gateway: Gateway, settings: Settings, place: Place) -> None:
     if place is not Place.FURTHER:
         pages, _ = gateway.pages()
-        await doors.enter_async_context(listening(pages, settings.admin_listen, "MAILROOM_ADMIN_LISTEN"))
+        await doors.enter_async_context(
+            listening(pages, settings.admin_listen, "MAILROOM_ADMIN_LISTEN", shutdown_seconds=PAGES_FINISH_SECONDS)
+        )
     await doors.enter_async_context(
         listening(
             gateway.app,

@@ -22,7 +22,7 @@ LONGEST_PAUSE = 30.0
 A_WHILE = 60.0
 
 #: Seconds a process has to stop in: its farewell, its requests in progress, its last commits.
-STOP_SECONDS = 60.0
+STOP_SECONDS = 75.0
 
 #: How a process says that it cannot start as it is configured (EX_CONFIG of sysexits.h).
 CANNOT_START = 78

@@ -95,7 +95,7 @@ def test_what_runs_once_is_waited_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_nobody_is_killed_while_draining(name: str) -> None:
+def test_ops_7_nobody_is_killed_while_draining(name: str) -> None:
     """A process of ours gets more time to stop than a worker gives to what it has begun."""
     assert seconds(SERVICES[name]["stop_grace_period"]) > DRAIN_SECONDS
 

@@ -4,20 +4,39 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import msgspec
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion11, StreamReader, hdrs, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
-#: A header that takes longer than this to arrive ends its connection; so does a connection nobody uses.
-KEEPALIVE_SECONDS = 15.0
+#: Whoever reads an answer more slowly is not waited for.
+SLOWEST_BYTES_PER_SECOND = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long whoever is connected is waited for, in seconds."""
+
+    #: A header that takes longer to arrive ends its connection; so does a connection nobody uses.
+    header: float = 15.0
+    #: So often it is looked whether an answer is being read.
+    unread: float = 30.0
+
+
+class BrokenBody(web.HTTPBadRequest):
+    """The body of a request breaks the rules of HTTP; it ends here."""
+
+    def __init__(self) -> None:
+        super().__init__(reason="The body breaks the rules of HTTP")
 
 
 def _without_its_words(record: logging.LogRecord) -> bool:
     """A request that is no HTTP is no error of ours, and aiohttp quotes it: tokens, addresses, texts (SEC-14)."""
     error = record.exc_info[1] if record.exc_info else None
-    if not isinstance(error, HttpProcessingError):
+    if not isinstance(error, HttpProcessingError | BrokenBody):
         return True
     record.msg, record.args = "request refused: it is not HTTP as we take it (%s)", (type(error).__name__,)
     record.exc_info = record.exc_text = None
@@ -33,26 +52,102 @@ _log.addFilter(_without_its_words)
 REFUSAL: web.AppKey[Callable[[int], Any]] = web.AppKey("refusal")
 
 
-def _in_json(refusal: Callable[[int], Any]) -> type[web.RequestHandler]:
-    """What speaks HTTP on a connection, in JSON also about what never becomes a request.
+class _Speaker(web.RequestHandler):
+    """What speaks HTTP on one connection, where aiohttp's own would leave a client without an answer or us without end."""
 
-    aiohttp has no other place for that; its own answer is text, on which widgets throw, and wait for ever.
-    """
+    def __init__(self, server: web.Server, refusal: Callable[[int], Any], patience: Patience) -> None:
+        super().__init__(
+            server, loop=asyncio.get_running_loop(), keepalive_timeout=patience.header, logger=_log,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp knows None too, it only does not say so
+            # aiohttp would inflate whatever arrives, on any path and before any limit of ours: 2 MB of zeros compressed
+            # hold up the event loop for seconds. We take no compressed body anyway.
+            auto_decompress=False,
+        )  # fmt: skip
+        self._refusal = refusal
+        self._unread_seconds = patience.unread
+        #: The body of the request that came last.
+        self._body: StreamReader | None = None
+        self._look: asyncio.TimerHandle | None = None
 
-    class Handler(web.RequestHandler):
-        __slots__ = ()
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """In JSON also about what never becomes a request: on anything else widgets throw, and wait for ever."""
+        told = super().handle_error(request, status, exc, message)
+        answer = _json(told.status, self._refusal(told.status))
+        answer.headers[hdrs.SERVER] = "Mailroom"  # without it aiohttp would tell its name and version
+        answer.force_close()
+        return answer
 
-        def handle_error(
-            self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None,
-            message: str | None = None,
-        ) -> web.StreamResponse:  # fmt: skip
-            told = super().handle_error(request, status, exc, message)
-            answer = _json(told.status, refusal(told.status))
-            answer.headers[hdrs.SERVER] = "Mailroom"  # without it aiohttp would tell its name and version
-            answer.force_close()
-            return answer
+    def data_received(self, data: bytes) -> None:
+        """A body that turns out broken is told to whoever reads it; aiohttp would let them wait for the rest of it."""
+        body = self._body
+        super().data_received(data)
+        if not self._messages:
+            return
+        message, newest = self._messages[-1]
+        if body is None or body.is_eof() or isinstance(message, RawRequestMessage):
+            self._body = newest
+            return
+        # What came is no request but an error, and in the middle of a body: it is that request's, which is answered.
+        self._messages.pop()
+        body.set_exception(BrokenBody())
+        body.feed_eof()
+        self.close()
 
-    return Handler
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp promises less than asyncio asks for
+        """Whether to stay: who has said all and closes its own half gets its answer; who has not has gone."""
+        if self._is_idle() or self._body is None or not self._body.is_eof() or self._has_begun_to_answer():
+            return False
+        if len(self._messages) + self._request_in_progress <= 1:
+            self.close()
+        return True
+
+    def _is_idle(self) -> bool:
+        return self._waiter is not None and not self._messages
+
+    def _has_begun_to_answer(self) -> bool:
+        return self._current_request is not None and self._current_request.writer.output_size > 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """From the first byte that nobody takes off our hands, we look whether they are read."""
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=0)
+        super().connection_made(transport)
+
+    def pause_writing(self) -> None:
+        """Take in nothing more of who does not read; look later whether that has changed."""
+        super().pause_writing()
+        if (transport := self.transport) is not None:
+            transport.pause_reading()
+            self._look_later(transport)
+
+    def resume_writing(self) -> None:
+        """All was read."""
+        super().resume_writing()
+        self._look_no_more()
+        if self.transport is not None and not self._reading_paused and not self._buffer_paused:
+            self.transport.resume_reading()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """There is nobody left to wait for."""
+        self._look_no_more()
+        super().connection_lost(exc)
+
+    def _look_later(self, transport: asyncio.WriteTransport) -> None:
+        unread = transport.get_write_buffer_size()
+        self._look = self._loop.call_later(self._unread_seconds, self._end_if_not_read, transport, unread)
+
+    def _look_no_more(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+    def _end_if_not_read(self, transport: asyncio.WriteTransport, unread: int) -> None:
+        if unread - transport.get_write_buffer_size() < self._unread_seconds * SLOWEST_BYTES_PER_SECOND:
+            _log.info("connection ended: its answers were not read")
+            transport.abort()
+            return
+        self._look_later(transport)
 
 
 def _plainly(status: int) -> Any:
@@ -89,26 +184,24 @@ class AddressTaken(Exception):
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: web.Application, listen: str, *, share_port: bool = False, shutdown_seconds: float = 30.0
-) -> AsyncIterator[str]:
+    app: web.Application, listen: str, *, share_port: bool = False, shutdown_seconds: float = 30.0,
+    patience: Patience = Patience(),
+) -> AsyncIterator[str]:  # fmt: skip
     """Listen on `host:port` while inside (port 0 = any free one); gives the address. Raises AddressTaken.
 
     On leaving it stops listening and lets requests in progress end, for at most `shutdown_seconds`.
     """
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
-    runner = web.AppRunner(
-        app, handle_signals=False, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS,
-        shutdown_timeout=shutdown_seconds,
-        # aiohttp would inflate whatever arrives, on any path and before any limit of ours: 2 MB of zeros compressed
-        # hold up the event loop for seconds. We take no compressed body anyway.
-        auto_decompress=False, logger=_log,
-    )  # fmt: skip
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=shutdown_seconds)
     await runner.setup()
+    server, refusal = runner.server, app.get(REFUSAL, _plainly)
+    assert server is not None, "the runner was set up"  # noqa: S101 - one line above
     try:
         listening = await asyncio.get_running_loop().create_server(
-            _factory(runner, app), host or None, int(port), reuse_port=share_port or None, backlog=1024
-        )
+            lambda: _Speaker(server, refusal, patience),
+            host or None, int(port), reuse_port=share_port or None, backlog=1024,
+        )  # fmt: skip
     except OSError as error:
         await runner.cleanup()
         raise AddressTaken(f"cannot listen on {listen}: {error.strerror or error}; choose another address") from error
@@ -117,18 +210,6 @@ async def serving(
     finally:
         listening.close()
         await runner.cleanup()
-
-
-def _factory(runner: web.AppRunner, app: web.Application) -> Callable[[], web.RequestHandler]:
-    server, speaking = runner.server, _in_json(app.get(REFUSAL, _plainly))
-    assert server is not None, "the runner was set up"  # noqa: S101 - `serving` did
-
-    def handler() -> web.RequestHandler:
-        made = server()
-        made.__class__ = speaking
-        return made
-
-    return handler
 
 
 def _bound(listening: asyncio.Server) -> str:

@@ -23,6 +23,7 @@ from gateway.forms.filetypes import HEAD_SIZE
 from gateway.forms.problems import Code, Problem
 from gateway.forms.raw import RawFile, RawForm
 from mailroom.attachments import AttachmentStore, Upload
+from mailroom.serving import BrokenBody
 from mailroom.settings import EmailOptions, LimitSettings
 
 #: Parts of a multipart body, and fields of an urlencoded one.
@@ -149,6 +150,8 @@ class _Body:
                 chunk = await self._content.readany()
         except TimeoutError:
             raise BadForm(Code.TOO_SLOW, "The body came too slowly.") from None
+        except BrokenBody:
+            raise BadForm(Code.MALFORMED, "The body breaks the rules of HTTP.") from None
         self._received += len(chunk)
         self.refuse_length(self._received)
         return chunk

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mailroom.serving import from_our_page, serving
+from mailroom.serving import Patience, from_our_page, serving
 
 INFLATED = 8 * 1024 * 1024
 
@@ -93,3 +93,152 @@ async def test_a_fault_of_ours_keeps_its_traceback(caplog: pytest.LogCaptureFixt
 def test_who_counts_as_our_page(headers: dict[str, str], *, ours: bool) -> None:
     """Same origin by the browser's word, or no browser at all."""
     assert from_our_page(headers, "box:8025") is ours
+
+
+async def exchange(address: str, *pieces: str | None) -> bytes:
+    """All that is answered to these pieces, sent one by one; None closes our half."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    for piece in pieces:
+        if piece is None:
+            writer.write_eof()
+        else:
+            writer.write(piece.encode("latin-1"))
+        for _ in range(20):  # the server, which runs in this loop, sees each piece by itself
+            await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def told(request: web.Request) -> web.Response:
+    """Answers how many bytes came."""
+    return web.Response(text=f"came: {len(await request.read())}")
+
+
+def counting() -> web.Application:
+    """An application that reads bodies."""
+    app = web.Application()
+    app.router.add_route("*", "/", told)
+    return app
+
+
+CHUNKED = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+WHOLE = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+
+
+@pytest.mark.parametrize(
+    "broken", ["zz\r\n", "3\r\nabcdef\r\n", "-3\r\nabc\r\n", "3;\x01\r\nabc\r\n", "FFFFFFFFFFFFFFFFFF\r\n"]
+)
+async def test_int_11_a_body_that_breaks_in_the_middle_is_answered_once(
+    broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reads it is told at once; the client gets 400, the connection ends, and no second answer can follow."""
+    caplog.set_level(logging.INFO)
+    async with serving(counting(), "127.0.0.1:0") as address:
+        answer = await exchange(address, CHUNKED + "3\r\nabc\r\n", broken, WHOLE)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.") == 1
+    assert [one for one in caplog.records if one.levelno > logging.INFO] == []
+
+
+async def test_int_11_what_breaks_behind_a_whole_request_does_not_change_its_answer() -> None:
+    """Nonsense behind a request is answered by itself."""
+    async with serving(counting(), "127.0.0.1:0") as address:
+        answer = await exchange(address, WHOLE, "nonsense\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b" 400 " in answer.partition(b"came: 3")[2]
+
+
+@pytest.mark.parametrize("pieces", [(WHOLE, None), (WHOLE[:-3], "abc", None), (CHUNKED, "3\r\nabc\r\n0\r\n\r\n", None)])
+async def test_int_1_who_closes_its_half_gets_its_answer(pieces: tuple[str | None, ...]) -> None:
+    """A client that has sent everything may close its half of the connection: what was taken in is also answered."""
+    async with serving(counting(), "127.0.0.1:0") as address:
+        answer = await exchange(address, *pieces)
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"came: 3")
+
+
+@pytest.mark.parametrize("pieces", [(None,), (WHOLE[:-1], None), ("POST / HT", None), (CHUNKED + "3\r\nab", None)])
+async def test_who_leaves_before_all_is_said_is_not_waited_for(pieces: tuple[str | None, ...]) -> None:
+    """A connection that ends in the middle of a request, or without one, is closed at once."""
+    async with serving(counting(), "127.0.0.1:0") as address:
+        assert await exchange(address, *pieces) == b""
+
+
+async def test_int_5_a_header_that_does_not_end_is_not_waited_for() -> None:
+    """Whoever sends nothing, or its header byte by byte, is closed in time; others are served meanwhile."""
+    async with serving(counting(), "127.0.0.1:0", patience=Patience(header=0.3)) as address:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        silent, mute = await asyncio.open_connection(host, int(port))
+
+        async def drip() -> None:
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+            while not writer.is_closing():
+                writer.write(b"X")
+                await asyncio.sleep(0.05)
+
+        dripping = asyncio.create_task(drip())
+        served = await exchange(address, WHOLE, None)
+        async with asyncio.timeout(10):
+            told_slow, told_silent = await reader.read(), await silent.read()
+        dripping.cancel()
+        writer.close()
+        mute.close()
+
+    assert served.endswith(b"came: 3")
+    assert told_slow == told_silent == b""
+
+
+async def ask_on(writer: asyncio.StreamWriter) -> None:
+    """Go on asking, and never read; ends when the server has ended the connection."""
+    while True:
+        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def test_int_5_who_does_not_read_its_answers_is_not_waited_for() -> None:
+    """Answers that nobody takes end their connection in time, and their memory with it; others are served meanwhile."""
+    app = counting()
+
+    async def large(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(16 * 1024 * 1024))
+
+    app.router.add_get("/large", large)
+    async with serving(app, "127.0.0.1:0", patience=Patience(unread=0.3)) as address:
+        host, _, port = address.rpartition(":")
+        _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+        served = await exchange(address, WHOLE, None)
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(ask_on(writer), 10)
+        writer.close()
+
+    assert served.endswith(b"came: 3")
+
+
+async def test_int_5_who_reads_slowly_but_reads_gets_everything() -> None:
+    """A long answer over a slow line is not cut off while it moves."""
+    app = web.Application()
+
+    async def large(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(12 * 1024 * 1024))
+
+    app.router.add_get("/", large)
+    async with serving(app, "127.0.0.1:0", patience=Patience(unread=0.1)) as address:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1024 * 1024)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        got = 0
+        while piece := await reader.read(512 * 1024):
+            got += len(piece)
+            await asyncio.sleep(0.02)
+        writer.close()
+
+    assert got > 12 * 1024 * 1024

@@ -6,6 +6,7 @@ ends in HTTP 500 for twenty kinds of broken body, and takes ten times as long fo
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Coroutine
 from urllib.parse import parse_qsl
 
@@ -32,6 +33,7 @@ MOST_PART_HEADERS = 8
 LONGEST_PART_HEADER = 4096
 #: RFC 2046 section 5.1.1.
 LONGEST_BOUNDARY = 70
+_BARE_BOUNDARY = re.compile(r""";\s*boundary\s*=\s*([^\s";][^\s";]*)""", re.IGNORECASE)
 #: Bytes of one text field in UTF-8, and of all together.
 LONGEST_FIELD = 64 * 1024
 MOST_TEXT = 512 * 1024
@@ -108,7 +110,9 @@ def _boundary_of(request: web.Request) -> str | None:
     if media_type != "multipart/form-data":
         advice = "The body must be multipart/form-data or application/x-www-form-urlencoded."
         raise BadForm(Code.UNSUPPORTED, advice)
-    boundary: str = parameters.get("boundary", "")
+    # Some clients leave out the quotes that =, ( and their like ask for (RFC 2045 section 5.1); all they mean is there.
+    bare = _BARE_BOUNDARY.search(header)
+    boundary: str = bare[1] if bare is not None else parameters.get("boundary", "")
     if not 0 < len(boundary) <= LONGEST_BOUNDARY or not boundary.isascii() or not boundary.isprintable():
         raise BadForm(Code.MALFORMED, f"The boundary must have 1 to {LONGEST_BOUNDARY} printable ASCII characters.")
     if header.lower().count("boundary=") > 1:

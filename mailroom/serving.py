@@ -24,6 +24,8 @@ class Patience:
     header: float = 15.0
     #: So often it is looked whether an answer is being read.
     unread: float = 30.0
+    #: Who is told that its bytes cannot be understood may say so much longer before it hangs up.
+    lingering: float = 5.0
 
 
 class BrokenBody(web.HTTPBadRequest):
@@ -64,9 +66,13 @@ class _Speaker(web.RequestHandler):
             auto_decompress=False,
         )  # fmt: skip
         self._refusal = refusal
-        self._unread_seconds = patience.unread
+        self._patience = patience
         #: The body of the request that came last.
         self._body: StreamReader | None = None
+        #: Whether something came that is no HTTP: what follows cannot be understood either.
+        self._broken = False
+        self._ending = False
+        self._left = asyncio.Event()
         self._look: asyncio.TimerHandle | None = None
 
     def handle_error(
@@ -81,23 +87,45 @@ class _Speaker(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """A body that turns out broken is told to whoever reads it; aiohttp would let them wait for the rest of it."""
+        if self._broken:
+            return
         body = self._body
         super().data_received(data)
         if not self._messages:
             return
         message, newest = self._messages[-1]
-        if body is None or body.is_eof() or isinstance(message, RawRequestMessage):
+        if isinstance(message, RawRequestMessage):
             self._body = newest
             return
-        # What came is no request but an error, and in the middle of a body: it is that request's, which is answered.
-        self._messages.pop()
-        body.set_exception(BrokenBody())
-        body.feed_eof()
-        self.close()
+        self._broken = True
+        if body is not None and not body.is_eof():
+            # In the middle of a body: it is answered by whoever reads that, and not once more.
+            self._messages.pop()
+            body.set_exception(BrokenBody())
+            # A reader that was just woken looks at exceptions no more, and would wait on.
+            self._loop.call_soon(body.set_exception, BrokenBody())
+            self.close()
+
+    async def _handle_request(
+        self, request: web.BaseRequest, start_time: float | None, request_handler: Any
+    ) -> tuple[web.StreamResponse, bool]:
+        """The last answer to who is not understood is followed by its end, and only then by ours.
+
+        Closed while bytes still come, a connection is reset, and the answer lost with it.
+        """
+        answered = await super()._handle_request(request, start_time, request_handler)
+        if self._broken and not self._messages and self.transport is not None:
+            self._ending = True
+            self.transport.write_eof()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), self._patience.lingering)
+        return answered
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp promises less than asyncio asks for
         """Whether to stay: who has said all and closes its own half gets its answer; who has not has gone."""
-        if self._is_idle() or self._body is None or not self._body.is_eof() or self._has_begun_to_answer():
+        self._left.set()
+        has_said_all = self._broken or (self._body is not None and self._body.is_eof())
+        if not has_said_all or self._is_idle() or self._ending or self._has_begun_to_answer():
             return False
         if len(self._messages) + self._request_in_progress <= 1:
             self.close()
@@ -130,12 +158,13 @@ class _Speaker(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """There is nobody left to wait for."""
+        self._left.set()
         self._look_no_more()
         super().connection_lost(exc)
 
     def _look_later(self, transport: asyncio.WriteTransport) -> None:
         unread = transport.get_write_buffer_size()
-        self._look = self._loop.call_later(self._unread_seconds, self._end_if_not_read, transport, unread)
+        self._look = self._loop.call_later(self._patience.unread, self._end_if_not_read, transport, unread)
 
     def _look_no_more(self) -> None:
         if self._look is not None:
@@ -143,7 +172,7 @@ class _Speaker(web.RequestHandler):
             self._look = None
 
     def _end_if_not_read(self, transport: asyncio.WriteTransport, unread: int) -> None:
-        if unread - transport.get_write_buffer_size() < self._unread_seconds * SLOWEST_BYTES_PER_SECOND:
+        if unread - transport.get_write_buffer_size() < self._patience.unread * SLOWEST_BYTES_PER_SECOND:
             _log.info("connection ended: its answers were not read")
             transport.abort()
             return

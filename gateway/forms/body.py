@@ -101,7 +101,10 @@ def seconds_left(elapsed: float, received: int, limits: LimitSettings) -> float:
 
 def _boundary_of(request: web.Request) -> str | None:
     """The boundary of a multipart form, None for an urlencoded one."""
-    if "Content-Encoding" in request.headers:
+    if (
+        "Content-Encoding" in request.headers
+        or request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked"
+    ):
         raise BadForm(Code.UNSUPPORTED, "The body must not be compressed: Content-Encoding is not supported.")
     header = request.headers.get("Content-Type", "")
     media_type, parameters = parse_options_header(header)

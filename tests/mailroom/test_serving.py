@@ -144,6 +144,16 @@ async def test_int_11_a_body_that_breaks_in_the_middle_is_answered_once(
     assert [one for one in caplog.records if one.levelno > logging.INFO] == []
 
 
+@pytest.mark.parametrize("cut", range(1, 12))
+async def test_int_11_half_a_body_is_never_taken_for_a_whole_one(cut: int) -> None:
+    """However the network cuts it, a body that breaks is not read to an end."""
+    rest = "3\r\nabc\r\n3\r\ndef\r\nzz\r\n"
+    async with serving(counting(), "127.0.0.1:0") as address:
+        answer = await exchange(address, CHUNKED, *[rest[at : at + cut] for at in range(0, len(rest), cut)], None)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
 async def test_int_11_what_breaks_behind_a_whole_request_does_not_change_its_answer() -> None:
     """Nonsense behind a request is answered by itself."""
     async with serving(counting(), "127.0.0.1:0") as address:

@@ -9,7 +9,7 @@ from aiohttp import hdrs, http_parser, web
 
 from gateway.admin.console import Console
 from gateway.admin.pages import open_console
-from gateway.admission import Admission, ClientRates, Proxies
+from gateway.admission import Admission, ClientRates, Proxies, limited_as
 from gateway.cloud import routes as cloud_routes
 from gateway.cloud.access import Access
 from gateway.cloud.calls import Overlooked, Platform
@@ -27,7 +27,7 @@ from mailroom.health import health_answer, health_app
 from mailroom.logs import get_logger
 from mailroom.loops import start_loop
 from mailroom.queue.port import Queue
-from mailroom.serving import REFUSAL
+from mailroom.serving import CROWD, REFUSAL, Crowd
 from mailroom.settings import Settings
 from mailroom.store.port import Store
 from mailroom.tally import Tally
@@ -70,6 +70,11 @@ class Gateway:
         self.admission = Admission(settings.limits, self._memory.short, self._files_disk.short, self._rows_disk.short)
         rates = ClientRates()
         self._proxies = proxies = Proxies(settings.limits.trusted_proxies)
+        self.crowd = Crowd(
+            settings.limits.connections,
+            settings.limits.connections_per_client,
+            lambda address: None if proxies.is_ours(address) else limited_as(address),
+        )
         counter = Counter(
             settings=settings,
             store=store,
@@ -103,6 +108,7 @@ class Gateway:
             client_max_size=NO_LIMIT_OF_AIOHTTP,
         )
         self.app[REFUSAL] = answers.not_http
+        self.app[CROWD] = self.crowd
         self.app.on_response_prepare.append(_nameless)
         self.app.on_response_prepare.append(self._last_answers)
         routes.add_routes(self.app, counter)
@@ -180,6 +186,8 @@ class Gateway:
     def figures(self) -> dict[str, float]:
         """What it has done since its start, by name."""
         return {
+            "mailroom_connections": self.crowd.here,
+            "mailroom_connections_refused_total": self.crowd.turned_away,
             "mailroom_accepted_total": self.intake.accepted,
             "mailroom_contradicted_total": self.intake.contradicted,
             "mailroom_accept_statements_total": self.intake.line.groups,

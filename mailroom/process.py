@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -27,6 +28,7 @@ class Stopped(Exception):
 
 def run_process(story: Callable[[Settings], Coroutine[Any, Any, None]], settings: Callable[[], Settings]) -> int:
     """Run until it is told to stop; 0, or 1 when it cannot run and the reason was written to stderr."""
+    _open_as_many_as_allowed()
     try:
         asyncio.run(story(settings()))
     except Stopped:
@@ -35,6 +37,12 @@ def run_process(story: Callable[[Settings], Coroutine[Any, Any, None]], settings
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
+
+
+def _open_as_many_as_allowed() -> None:
+    """The usual 1,024 files are fewer than connections are let in; a service may raise that itself up to its hard limit."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def stop_signal() -> asyncio.Event:

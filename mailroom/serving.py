@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, cast
 
 import msgspec
@@ -26,6 +28,39 @@ class Patience:
     unread: float = 30.0
     #: Who is told that its bytes cannot be understood may say so much longer before it hangs up.
     lingering: float = 5.0
+
+
+@dataclass(slots=True)
+class Crowd:
+    """Who is connected at once: at most so many, and from one client at most so many of them."""
+
+    most: int
+    most_each: int
+    #: Whom an address is counted for; None is one who brings many others and may come as often as it likes.
+    counted_for: Callable[[str], str | None]
+    here: int = 0
+    turned_away: int = 0
+    _each: Counter[str] = field(default_factory=Counter)
+
+    def enter(self, address: str) -> bool:
+        """Count one more, or turn it away."""
+        client = self.counted_for(address)
+        if self.here >= self.most or (client is not None and self._each[client] >= self.most_each):
+            self.turned_away += 1
+            return False
+        self.here += 1
+        if client is not None:
+            self._each[client] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """One that had entered has left."""
+        client = self.counted_for(address)
+        self.here -= 1
+        if client is not None:
+            self._each[client] -= 1
+            if not self._each[client]:
+                del self._each[client]
 
 
 class BrokenBody(web.HTTPBadRequest):
@@ -50,6 +85,9 @@ _log = logging.getLogger(__name__)
 _log.addFilter(_without_its_words)
 
 
+#: How many may be connected to an application; without it, any number.
+CROWD: web.AppKey[Crowd] = web.AppKey("crowd")
+
 #: An application's body for what is refused before it becomes a request, by the HTTP status.
 REFUSAL: web.AppKey[Callable[[int], Any]] = web.AppKey("refusal")
 
@@ -57,7 +95,9 @@ REFUSAL: web.AppKey[Callable[[int], Any]] = web.AppKey("refusal")
 class _Speaker(web.RequestHandler):
     """What speaks HTTP on one connection, where aiohttp's own would leave a client without an answer or us without end."""
 
-    def __init__(self, server: web.Server, refusal: Callable[[int], Any], patience: Patience) -> None:
+    def __init__(
+        self, server: web.Server, refusal: Callable[[int], Any], patience: Patience, crowd: Crowd | None
+    ) -> None:
         super().__init__(
             server, loop=asyncio.get_running_loop(), keepalive_timeout=patience.header, logger=_log,
             access_log=None,  # type: ignore[arg-type]  # aiohttp knows None too, it only does not say so
@@ -67,6 +107,9 @@ class _Speaker(web.RequestHandler):
         )  # fmt: skip
         self._refusal = refusal
         self._patience = patience
+        self._crowd = crowd
+        #: The address for which we are counted.
+        self._address: str | None = None
         #: The body of the request that came last.
         self._body: StreamReader | None = None
         #: Whether something came that is no HTTP: what follows cannot be understood either.
@@ -138,8 +181,15 @@ class _Speaker(web.RequestHandler):
         return self._current_request is not None and self._current_request.writer.output_size > 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """From the first byte that nobody takes off our hands, we look whether they are read."""
-        cast("asyncio.Transport", transport).set_write_buffer_limits(high=0)
+        """Come in if there is room; from the first byte that nobody takes off our hands, we look whether they are read."""
+        transport = cast("asyncio.Transport", transport)
+        if self._crowd is not None:
+            address = str((transport.get_extra_info("peername") or ("",))[0])
+            if not self._crowd.enter(address):
+                transport.set_protocol(_TurnedAway(transport, self._refusal(HTTPStatus.SERVICE_UNAVAILABLE)))
+                return
+            self._address = address
+        transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
 
     def pause_writing(self) -> None:
@@ -159,6 +209,9 @@ class _Speaker(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """There is nobody left to wait for."""
         self._left.set()
+        if self._crowd is not None and self._address is not None:
+            self._crowd.leave(self._address)
+            self._address = None
         self._look_no_more()
         super().connection_lost(exc)
 
@@ -177,6 +230,25 @@ class _Speaker(web.RequestHandler):
             transport.abort()
             return
         self._look_later(transport)
+
+
+class _TurnedAway(asyncio.Protocol):
+    """Tells one for whom there is no room to come again later; what it says is not looked at."""
+
+    def __init__(self, transport: asyncio.Transport, body: Any) -> None:
+        self._transport = transport
+        answer = msgspec.json.encode(body)
+        transport.write(
+            b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n"
+            b"Content-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer)
+        )
+        transport.write_eof()
+        # Closed while it still speaks, it would be reset, and the answer lost.
+        self._end = asyncio.get_running_loop().call_later(1, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has left."""
+        self._end.cancel()
 
 
 def _plainly(status: int) -> Any:
@@ -228,7 +300,7 @@ async def serving(
     assert server is not None, "the runner was set up"  # noqa: S101 - one line above
     try:
         listening = await asyncio.get_running_loop().create_server(
-            lambda: _Speaker(server, refusal, patience),
+            lambda: _Speaker(server, refusal, patience, app.get(CROWD)),
             host or None, int(port), reuse_port=share_port or None, backlog=1024,
         )  # fmt: skip
     except OSError as error:

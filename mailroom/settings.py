@@ -130,6 +130,9 @@ class LimitSettings:
 
     requests_in_flight: int = 256
     bytes_in_flight: int = 256 * 1024 * 1024
+    #: Open connections, and those of one client address; trusted proxies have no limit of their own.
+    connections: int = 2000
+    connections_per_client: int = 500
     body_seconds: float = 120.0
     idle_read_seconds: float = 15.0
     #: Addresses and networks of proxies whose X-Forwarded-For is believed.

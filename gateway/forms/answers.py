@@ -31,6 +31,9 @@ def refused(problems: Iterable[Problem]) -> dict[str, Any]:
 
 def not_http(status: int) -> dict[str, Any]:
     """What cannot even be read as a request, in the words of both APIs: nobody knows whom it was for."""
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        sentence = "There are too many connections at the moment; come again later."
+        return again_later() | {"message": sentence, "code": "service.unavailable", "status": status}
     sentence = (
         "Nothing is known of what the header Expect asks for, but 100-continue; leave it out."
         if status == HTTPStatus.EXPECTATION_FAILED

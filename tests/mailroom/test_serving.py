@@ -3,12 +3,13 @@
 import asyncio
 import gzip
 import logging
+from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from mailroom.serving import Patience, from_our_page, serving
+from mailroom.serving import CROWD, REFUSAL, Crowd, Patience, from_our_page, serving
 
 INFLATED = 8 * 1024 * 1024
 
@@ -252,3 +253,66 @@ async def test_int_5_who_reads_slowly_but_reads_gets_everything() -> None:
         writer.close()
 
     assert got > 12 * 1024 * 1024
+
+
+def crowded(most: int, most_each: int) -> web.Application:
+    """An application for so many; 127.0.9.9 brings others and may come as often as it likes."""
+    app = counting()
+    app[CROWD] = Crowd(most, most_each, lambda address: None if address == "127.0.9.9" else address)
+    app[REFUSAL] = lambda status: {"statusCode": 1, "status": status}
+    return app
+
+
+@dataclass(slots=True)
+class Visitors:
+    """Clients that come and stay."""
+
+    address: str
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    async def come(self, source: str = "127.0.0.1") -> str:
+        """The status that is answered to one more, from this address, which then stays."""
+        host, _, port = self.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), local_addr=(source, 0))
+        self.writers.append(writer)
+        writer.write(WHOLE.encode())
+        async with asyncio.timeout(10):
+            return (await reader.readline()).decode().split()[1]
+
+    def leave(self) -> None:
+        """All of them leave."""
+        for writer in self.writers:
+            writer.close()
+
+
+async def test_int_5_one_client_has_so_many_connections() -> None:
+    """One connection more is told to come later, while others are served; who has left makes room again."""
+    app = crowded(100, 3)
+    async with serving(app, "127.0.0.1:0") as address:
+        visitors = Visitors(address)
+        served = [await visitors.come() for _ in range(3)]
+        one_more = await exchange(address, WHOLE, None)
+        others = [await visitors.come(source) for source in ["127.0.0.2", *["127.0.9.9"] * 5]]
+        visitors.writers[0].close()
+        async with asyncio.timeout(10):
+            while app[CROWD].here > 8:
+                await asyncio.sleep(0.01)
+        again = await visitors.come()
+        visitors.leave()
+
+    assert {*served, *others, again} == {"200"}
+    assert one_more.startswith(b"HTTP/1.1 503 ")
+    assert one_more.endswith(b'{"statusCode":1,"status":503}')
+    assert (app[CROWD].here, app[CROWD].turned_away) == (0, 1)
+
+
+async def test_int_5_all_together_have_so_many_connections() -> None:
+    """However many clients there are, no more than so many are connected at once."""
+    app = crowded(4, 3)
+    async with serving(app, "127.0.0.1:0") as address:
+        visitors = Visitors(address)
+        told = [await visitors.come(f"127.0.0.{number}") for number in range(1, 8)]
+        visitors.leave()
+
+    assert told == ["200"] * 4 + ["503"] * 3
+    assert app[CROWD].here == 0

@@ -1,6 +1,7 @@
 """`make bench`: intake, drain and end to end of urlencoded forms, with wrk against smtp-sink; prints a table.
 
-`python -m benchmarks search` measures the search instead (benchmarks/search.py).
+`python -m benchmarks search` measures the search instead (benchmarks/search.py), `python -m benchmarks intake` what slow
+peers and uploads cost (benchmarks/intake.py).
 """
 
 import re
@@ -10,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import search
+from benchmarks import intake, search
 from benchmarks.deployment import Deployment, Process, deployment
 
 #: Seconds of load in each measurement, and the connections that bring it.
@@ -102,6 +103,8 @@ def main() -> int:
     """Measure and print."""
     if sys.argv[1:2] == ["search"]:
         return search.main(sys.argv[2:])
+    if sys.argv[1:2] == ["intake"]:
+        return intake.main(sys.argv[2:])
     if shutil.which("wrk") is None:
         sys.stderr.write("make bench needs wrk: as root, apt-get install wrk\n")
         return 1

@@ -44,7 +44,7 @@ async def _served(aiohttp_server: AiohttpServer, markup: str, policy: str = "") 
     ],
     ids=["a complaint", "a missing file", "an error", "a violation", "a dialog", "another host", "a failed request"],
 )
-async def test_whatever_goes_wrong_fails_the_test(
+async def test_sec_9_whatever_goes_wrong_fails_the_test(
     aiohttp_server: AiohttpServer, kind: Kind, markup: str, policy: str
 ) -> None:
     """A page that complains, breaks its policy, asks elsewhere or asks the person fails the test that opened it."""

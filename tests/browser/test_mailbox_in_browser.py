@@ -87,7 +87,7 @@ async def test_all_letters_are_deleted_with_a_click(page: Page, letters: Letters
 
 
 @pytest.mark.parametrize("frame", ["iframe", None], ids=["in its page", "on its own"])
-async def test_hostile_html_can_do_nothing(
+async def test_sec_10_hostile_html_can_do_nothing(
     page: Page, browser: Browsing, letters: Letters, url: str, frame: str | None
 ) -> None:
     """A letter that tries everything is readable, and the browser refuses all it tries: it does nothing, nowhere."""

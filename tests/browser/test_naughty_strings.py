@@ -66,7 +66,7 @@ async def submitted(stage: Stage, text: str, service: str = "support", **more: A
 
 
 @patient
-async def test_in_every_field_of_a_form(reader: Page, stage: Stage) -> None:
+async def test_sec_10_in_every_field_of_a_form(reader: Page, stage: Stage) -> None:
     """Names, subjects, texts and attached data stand on the pages of their messages as they were written."""
     ids = {text: await submitted(stage, text) for text in EVERYTHING}
     taken = {text: one for text, one in ids.items() if one is not None}
@@ -85,7 +85,7 @@ async def test_in_every_field_of_a_form(reader: Page, stage: Stage) -> None:
 
 
 @patient
-async def test_in_the_mailbox(reader: Page, stage: Stage) -> None:
+async def test_sec_10_in_the_mailbox(reader: Page, stage: Stage) -> None:
     """The letters that come of it are shown by the development mailbox just so."""
     for text in EVERYTHING[::6]:
         if (one := await submitted(stage, text)) is not None:
@@ -97,7 +97,7 @@ async def test_in_the_mailbox(reader: Page, stage: Stage) -> None:
 
 
 @patient
-async def test_as_names_of_files(reader: Page, stage: Stage) -> None:
+async def test_sec_10_as_names_of_files(reader: Page, stage: Stage) -> None:
     """A file may be named like anything; its link downloads it and does nothing else."""
     taken = 0
     # Others cannot be sent by a client that keeps to the rules of headers.
@@ -116,7 +116,7 @@ async def test_as_names_of_files(reader: Page, stage: Stage) -> None:
 
 
 @patient
-async def test_in_what_people_and_servers_leave_behind(reader: Page, stage: Stage, browser: Browsing) -> None:
+async def test_sec_10_in_what_people_and_servers_leave_behind(reader: Page, stage: Stage, browser: Browsing) -> None:
     """Names, notes, reasons, browsers and servers' replies are shown as they are, wherever they are shown."""
     store, now = stage.office.store, datetime.now(UTC)
     main = (await stage.office.integration()).id

@@ -189,7 +189,7 @@ async def test_bad_faults_of_programs_change_nothing(client: Client, faults: Fau
         ("DELETE", "/faults.json"),
     ],
 )  # fmt: skip
-async def test_other_sites_cannot_change_faults(client: Client, faults: Faults, method: str, path: str) -> None:
+async def test_sec_8_other_sites_cannot_change_faults(client: Client, faults: Faults, method: str, path: str) -> None:
     """A foreign page cannot break somebody's mailbox, nor repair it."""
     faults.add(Fault(at=Step.MAIL, do=Deed.DROP))
     answer = await client.request(method, f"/box{path}", headers={"Sec-Fetch-Site": "cross-site"})

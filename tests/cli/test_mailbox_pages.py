@@ -173,7 +173,7 @@ async def test_the_source_is_the_letter_as_it_came(client: Client, letters: Lett
     assert answer.content_type == "text/plain"
 
 
-async def test_nothing_a_stranger_wrote_becomes_markup(client: Client, letters: Letters) -> None:
+async def test_sec_10_nothing_a_stranger_wrote_becomes_markup(client: Client, letters: Letters) -> None:
     """A script in subject, sender, recipient, body, file name, header or search is shown, never run."""
     message = a_mail(PAYLOAD, PAYLOAD)
     message.replace_header("From", f'"{PAYLOAD.replace(chr(34), "")}" <x@example.org>')
@@ -248,7 +248,7 @@ async def test_a_file_that_is_not_there_is_not_found(client: Client, letters: Le
     assert (await client.get(f"/letters/{letter.id}/files/{number}")).status == 404
 
 
-async def test_every_answer_protects_itself(client: Client, letters: Letters) -> None:
+async def test_sec_9_every_answer_protects_itself(client: Client, letters: Letters) -> None:
     """No answer may be framed by others, sniffed, cached, or run anything."""
     message = a_mail()
     message.add_alternative("<b>x</b>", subtype="html")
@@ -331,7 +331,7 @@ async def test_delete_all_for_programs(client: Client, letters: Letters) -> None
 @pytest.mark.parametrize(
     "headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
 )
-async def test_other_sites_cannot_delete(client: Client, letters: Letters, headers: dict[str, str]) -> None:
+async def test_sec_8_other_sites_cannot_delete(client: Client, letters: Letters, headers: dict[str, str]) -> None:
     """A foreign page cannot empty the mailbox, by form or by script."""
     await keep(letters, a_mail())
 

@@ -15,7 +15,7 @@ from tests.builders import NOW
 WHO = "cli jane"
 
 
-async def test_a_client_is_known_by_its_secret(store: Store) -> None:
+async def test_sec_12_a_client_is_known_by_its_secret(store: Store) -> None:
     """Only the secret that its creation told opens; nobody's id and another's secret do not."""
     new = await store.transaction(clients.create, "crm", Role.SENDER, who=WHO, now=NOW)
     other = await store.transaction(clients.create, "other", Role.VIEWER, who=WHO, now=NOW)
@@ -35,7 +35,7 @@ async def test_a_name_is_given_once(store: Store) -> None:
         await store.transaction(clients.create, "crm", Role.ADMIN, who=WHO, now=NOW)
 
 
-async def test_a_token_tells_whose_it_is(store: Store) -> None:
+async def test_sec_12_a_token_tells_whose_it_is(store: Store) -> None:
     """It is good for 24 hours and not a moment longer."""
     new = await store.transaction(clients.create, "crm", Role.AGENT, who=WHO, now=NOW)
     token = await store.transaction(clients.issue, new.id, now=NOW)

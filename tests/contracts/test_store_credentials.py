@@ -45,7 +45,7 @@ async def found(store: Store, integration_id: UUID) -> Any:
     return await store.read(integrations.find, integration_id)
 
 
-async def test_a_password_never_comes_out(store: Store) -> None:
+async def test_sec_6_a_password_never_comes_out(store: Store) -> None:
     """What is shown of a credential, and what the audit says about it, has no password in any form."""
     credential_id = await kept(store)
     await put(store, credential_id, password="another canary-s3cret")
@@ -120,7 +120,7 @@ async def test_a_credential_in_use_cannot_be_deleted(store: Store) -> None:
         await put(store, credential_id)
 
 
-async def test_a_new_key_seals_everything(store: Store) -> None:
+async def test_sec_6_a_new_key_seals_everything(store: Store) -> None:
     """After the reseal the first key alone opens every password; what no key opens is named and left as it is."""
     await kept(store)
     await kept(store, name="anonymous", password=None)

@@ -34,7 +34,7 @@ async def account(store: Store) -> Account:
     return found
 
 
-async def test_a_token_is_somebodys(store: Store, jane: UUID) -> None:
+async def test_sec_7_a_token_is_somebodys(store: Store, jane: UUID) -> None:
     """It tells who they are and what for; only a hash of it is kept."""
     token = await signed_in(store, jane)
     found = await store.read(sign_ins.find, token, now=NOW)
@@ -62,7 +62,7 @@ async def test_a_token_is_somebodys(store: Store, jane: UUID) -> None:
     ],
     ids=["in time", "idle", "a long day", "too long a day"],
 )
-async def test_a_sign_in_ends_by_itself(
+async def test_sec_7_a_sign_in_ends_by_itself(
     store: Store, jane: UUID, seen_after: timedelta, asked_after: timedelta, *, holds: bool
 ) -> None:
     """After an hour without a visit, and after twelve hours whatever happens."""
@@ -127,7 +127,7 @@ async def test_failures_are_counted_by_whom_they_are_of(store: Store) -> None:
     assert await store.read(sign_ins.failures, "address x", since=NOW) == [NOW + 180 * SECOND]
 
 
-async def test_failures_are_counted_by_one_at_a_time(store: Store) -> None:
+async def test_sec_11_failures_are_counted_by_one_at_a_time(store: Store) -> None:
     """Of guesses sent at once each sees those before it."""
 
     def count(tx: sa.Connection) -> int:

@@ -157,7 +157,7 @@ async def test_a_mail_too_big_for_the_server_is_refused_at_once(office: Office) 
     assert 600_000 < limit < 740_000
 
 
-async def test_a_key_where_one_is_asked_for(office: Office) -> None:
+async def test_sec_12_a_key_where_one_is_asked_for(office: Office) -> None:
     """A service with API keys takes submissions and questions only with one of them in the header."""
     services = {"locked": EmailOptions(api_keys=("right", "also right"), rate_limit=None)}
     async with scripted_smtp() as smtp, office.everything(smtp.port, services=services):
@@ -169,7 +169,7 @@ async def test_a_key_where_one_is_asked_for(office: Office) -> None:
     assert body["statusCode"] == 1
 
 
-async def test_a_rate_per_client(office: Office) -> None:
+async def test_sec_4_a_rate_per_client(office: Office) -> None:
     """A client address that comes too often is answered 1; X-Forwarded-For is believed only from configured proxies."""
     services = {"calm": EmailOptions(rate_limit=Rate(count=3, seconds=60))}
     limits = LimitSettings(trusted_proxies=("127.0.0.1/32",))
@@ -212,7 +212,7 @@ ORIGIN = "https://www.company.test"
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [(ORIGIN, ORIGIN), ("https://evil.test", None), ("null", None)])
-async def test_pages_of_configured_origins(office: Office, origin: str, allowed: str | None) -> None:
+async def test_sec_13_pages_of_configured_origins(office: Office, origin: str, allowed: str | None) -> None:
     """Answers and preflights allow configured origins and the widgets' headers, and nobody else; never credentials."""
     services = {"web": EmailOptions(allowed_origins=(ORIGIN,), rate_limit=None)}
     async with scripted_smtp() as smtp, office.everything(smtp.port, services=services):
@@ -231,7 +231,7 @@ async def test_pages_of_configured_origins(office: Office, origin: str, allowed:
     assert ("apikey" in preflight.headers.get("Access-Control-Allow-Headers", "")) == (allowed is not None)
 
 
-async def test_a_mailbox_only_where_allowed(office: Office) -> None:
+async def test_sec_3_a_mailbox_only_where_allowed(office: Office) -> None:
     """A caller's mailbox counts only where it is allowed: otherwise anybody could send to anybody through us."""
     services = {"open": EmailOptions(allowed_mailboxes=("*@company.test",), rate_limit=None)}
     async with scripted_smtp() as smtp, office.everything(smtp.port, services=services):

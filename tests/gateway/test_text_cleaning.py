@@ -49,7 +49,7 @@ def test_text(given_text: str, text: str) -> None:
 
 
 @given(ANY_TEXT)
-def test_any_line_is_safe(text: str) -> None:
+def test_sec_1_any_line_is_safe(text: str) -> None:
     """Whatever comes in, one encodable NFC line without controls comes out, and cleaning it again changes nothing."""
     line = clean_line(text)
 

@@ -85,7 +85,7 @@ async def test_only_an_active_integration_sends_a_letter(office: Office) -> None
     assert smtp.completed == []
 
 
-async def test_nobody_can_probe_the_inside(office: Office) -> None:
+async def test_sec_5_nobody_can_probe_the_inside(office: Office) -> None:
     """A server of the inside is not connected to, and what is told of it is the same whether something listens there."""
     async with scripted_smtp() as smtp, office.worker(smtp=SmtpSettings()):
         await office.add_integration(smtp.port, name="listening")

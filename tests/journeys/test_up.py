@@ -132,7 +132,7 @@ async def test_a_taken_port_names_its_variable(tmp_path: Path, variables: dict[s
     assert "Traceback" not in ended.stderr
 
 
-async def test_its_secrets_are_its_users_alone(tmp_path: Path, variables: dict[str, str]) -> None:
+async def test_sec_6_its_secrets_are_its_users_alone(tmp_path: Path, variables: dict[str, str]) -> None:
     """The data folder, the key made at the first start and the socket are for the user who started it."""
     with running(tmp_path, variables, "up") as up:
         await up.prints(SERVES)

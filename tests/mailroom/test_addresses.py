@@ -68,12 +68,12 @@ def test_address_is_normalised(given_address: str, normal: str) -> None:
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_bad_address_is_refused(text: str) -> None:
+def test_sec_2_bad_address_is_refused(text: str) -> None:
     """Anything but one plain address is refused: lists, comments, quotes, routing, controls, names in front."""
     assert check_address(text) is None
 
 
-def test_longest_address() -> None:
+def test_sec_2_longest_address() -> None:
     """An address of 254 characters passes, one of 255 does not."""
     domain = ".".join(["d" * 63] * 3)
     longest = "a" * (254 - len(domain) - 5) + f"@{domain}.org"
@@ -83,7 +83,7 @@ def test_longest_address() -> None:
 
 
 @given(st.one_of(st.text(), st.emails(), st.builds("{}@{}".format, st.text(), st.text())))
-def test_what_passes_is_plain_and_stays(text: str) -> None:
+def test_sec_2_what_passes_is_plain_and_stays(text: str) -> None:
     """An accepted address is printable ASCII with one @, without any sign of a list, and passes again unchanged."""
     address = check_address(text)
 

@@ -19,7 +19,7 @@ STRICT = destinations((), ())
         "fd00:ec2::254", "ff02::1", "2001::1", "2001:db8::1", "2002:7f00:1::", "3fff::1", "100::1",
     ],
 )  # fmt: skip
-def test_the_inside_is_refused(address: str) -> None:
+def test_sec_5_the_inside_is_refused(address: str) -> None:
     """No address of the inside may be connected to, in whatever form it is written."""
     assert not STRICT.allow("smtp.company.test", 587, [address])
 
@@ -35,12 +35,12 @@ def test_public_servers_are_allowed(address: str, port: int) -> None:
 
 
 @pytest.mark.parametrize("port", [22, 80, 443, 5432, 6379, 8025, 65535])
-def test_other_ports_are_refused(port: int) -> None:
+def test_sec_5_other_ports_are_refused(port: int) -> None:
     """A port that is none for mail is refused even where the address is public."""
     assert not STRICT.allow("smtp.company.test", port, ["9.9.9.9"])
 
 
-def test_one_address_of_the_inside_spoils_all() -> None:
+def test_sec_5_one_address_of_the_inside_spoils_all() -> None:
     """A name that also leads to the inside is refused, whichever address would be tried first."""
     assert not STRICT.allow("smtp.company.test", 587, ["9.9.9.9", "10.0.0.1"])
     assert not STRICT.allow("smtp.company.test", 587, ["10.0.0.1", "9.9.9.9"])
@@ -69,7 +69,9 @@ def test_one_address_of_the_inside_spoils_all() -> None:
         ("[fd00::/8]:2526", "relay", 2526, "fd00::5", True),
     ],
 )
-def test_relays_are_allowed_as_written(setting: str, host: str, port: int, address: str, *, allowed: bool) -> None:
+def test_sec_5_relays_are_allowed_as_written(
+    setting: str, host: str, port: int, address: str, *, allowed: bool
+) -> None:
     """A network or a name opens itself, at the ports for mail or at the one that is written, and nothing else."""
     assert destinations([setting], ()).allow(host, port, [address]) is allowed
 

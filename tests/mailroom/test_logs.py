@@ -53,7 +53,7 @@ def test_an_event_is_a_json_object(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("style", list(LogStyle))
-def test_an_event_is_one_line(capsys: pytest.CaptureFixture[str], style: LogStyle) -> None:
+def test_sec_14_an_event_is_one_line(capsys: pytest.CaptureFixture[str], style: LogStyle) -> None:
     """No field can begin a line of its own or speak to the terminal."""
     configure_logs(style)
     get_logger("worker").info("refused" + NASTY, reply=NASTY)
@@ -62,7 +62,7 @@ def test_an_event_is_one_line(capsys: pytest.CaptureFixture[str], style: LogStyl
     assert line.isprintable()
 
 
-def test_json_keeps_what_it_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sec_14_json_keeps_what_it_escapes(capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever reads the JSON gets the text as it was."""
     configure_logs()
     get_logger("worker").info("refused", reply=NASTY, name="Jürgen")
@@ -76,7 +76,7 @@ def test_json_keeps_what_it_escapes(capsys: pytest.CaptureFixture[str]) -> None:
     ["\ud800", 2**80, {1: 2}, {("a", "b"): 1}, object(), ValueError("x"), b"\xff", float("nan")],
     ids=lambda value: type(value).__name__,
 )
-def test_any_value_can_be_logged(capsys: pytest.CaptureFixture[str], value: object) -> None:
+def test_sec_14_any_value_can_be_logged(capsys: pytest.CaptureFixture[str], value: object) -> None:
     """A log line is never what fails."""
     configure_logs()
     get_logger("worker").info("odd", value=value)
@@ -109,7 +109,7 @@ def test_less_than_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("style", list(LogStyle))
-def test_a_logged_secret_is_hidden(capsys: pytest.CaptureFixture[str], style: LogStyle) -> None:
+def test_sec_14_a_logged_secret_is_hidden(capsys: pytest.CaptureFixture[str], style: LogStyle) -> None:
     """Should somebody log a password by its name after all, it is not written."""
     configure_logs(style)
     get_logger("worker").info("connected", password="canary", username="forms")
@@ -123,7 +123,7 @@ def _fail_with(words: str) -> None:
     raise ValueError(words)
 
 
-def test_a_terminal_gets_a_readable_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sec_14_a_terminal_gets_a_readable_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     """On a terminal a traceback keeps its lines, but nothing in it speaks to the terminal."""
     configure_logs(LogStyle.CONSOLE)
     try:

@@ -161,7 +161,7 @@ def test_the_contents_own_sender_goes_before_the_integrations() -> None:
 
 
 @pytest.mark.parametrize("text", NAUGHTY)
-def test_no_field_can_add_a_header_or_end_the_block(text: str) -> None:
+def test_sec_1_no_field_can_add_a_header_or_end_the_block(text: str) -> None:
     """Hostile text in every field stays the value of that field (CVE-2024-6923, CVE-2026-1299)."""
     content = a_content(
         subject=text,
@@ -310,7 +310,7 @@ def test_headers_are_folded() -> None:
         "",
     ],
 )
-def test_an_address_that_could_be_read_two_ways_is_refused(address: str) -> None:
+def test_sec_2_an_address_that_could_be_read_two_ways_is_refused(address: str) -> None:
     """What is not plainly one address is written nowhere."""
     with pytest.raises(UnsafeMessage):
         ascii_address(address)
@@ -322,7 +322,7 @@ def test_a_domain_is_written_in_a_labels() -> None:
 
 
 @pytest.mark.parametrize("name", ["Bcc", "from", "Content-Type", "X A", "X:", "", "X\r\nY", "Ü"])
-def test_our_own_headers_cannot_be_added_again(name: str) -> None:
+def test_sec_1_our_own_headers_cannot_be_added_again(name: str) -> None:
     """An extra header has a proper name, and not one that this house writes itself."""
     with pytest.raises(UnsafeMessage):
         composed(a_content(headers=((name, "x"),)))
@@ -407,7 +407,7 @@ def test_lists_round_trip(to_all: tuple[Correspondent, ...], cc: tuple[Correspon
 
 
 @pytest.mark.parametrize("field", ["to_all", "cc"])
-def test_every_address_of_a_list_is_judged(field: str) -> None:
+def test_sec_2_every_address_of_a_list_is_judged(field: str) -> None:
     """One address that could be read two ways is enough to refuse the letter."""
     people = (Correspondent("jane@example.com"), Correspondent("a@example.com, b@example.com"))
 

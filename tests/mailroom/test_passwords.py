@@ -9,7 +9,7 @@ from mailroom.passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD, BadPassword,
 PASSWORD = "correct horse battery staple"
 
 
-async def test_a_password_is_known_by_its_hash() -> None:
+async def test_sec_11_a_password_is_known_by_its_hash() -> None:
     """Argon2id, another salt each time; nothing else is that password."""
     first, second = await hashed(PASSWORD), await hashed(PASSWORD)
 
@@ -23,7 +23,7 @@ async def test_a_password_is_known_by_its_hash() -> None:
 
 
 @pytest.mark.parametrize("length", [0, SHORTEST_PASSWORD - 1, LONGEST_PASSWORD + 1])
-async def test_a_password_has_a_length(length: int) -> None:
+async def test_sec_11_a_password_has_a_length(length: int) -> None:
     """Too short is guessed, too long costs; the refusal says how many and never repeats it."""
     with pytest.raises(BadPassword, match=rf"15 to 256 characters, and this one {length};"):
         await hashed("ä" * length)

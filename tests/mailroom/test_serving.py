@@ -41,7 +41,7 @@ async def test_a_compressed_body_is_never_inflated(encoding: str) -> None:
         "GET /canary\xff HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_not_quoted_in_the_log(request_: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_sec_14_what_is_no_http_is_not_quoted_in_the_log(request_: str, caplog: pytest.LogCaptureFixture) -> None:
     """A request that cannot be read leaves one short line: nothing of what it says, no traceback, no error."""
     caplog.set_level(logging.INFO)
     async with serving(web.Application(), "127.0.0.1:0") as address:
@@ -91,7 +91,7 @@ async def test_a_fault_of_ours_keeps_its_traceback(caplog: pytest.LogCaptureFixt
         ({"Sec-Fetch-Site": "none"}, False),
     ],
 )
-def test_who_counts_as_our_page(headers: dict[str, str], *, ours: bool) -> None:
+def test_sec_8_who_counts_as_our_page(headers: dict[str, str], *, ours: bool) -> None:
     """Same origin by the browser's word, or no browser at all."""
     assert from_our_page(headers, "box:8025") is ours
 

@@ -316,12 +316,12 @@ def test_an_orchestrators_variables_are_let_pass(load: Load) -> None:
         ("", {"MAILROOM_QUEUE_URL": "http://user:canary@host"}),
     ],
 )
-def test_a_problem_never_repeats_a_secret(problems: Problems, toml: str, variables: dict[str, str]) -> None:
+def test_sec_6_a_problem_never_repeats_a_secret(problems: Problems, toml: str, variables: dict[str, str]) -> None:
     """Problems end in logs, so what may be a secret is not in them."""
     assert "canary" not in str(problems(toml, **variables))
 
 
-def test_settings_never_show_a_secret(load: Load) -> None:
+def test_sec_6_settings_never_show_a_secret(load: Load) -> None:
     """The representation of the settings can be logged."""
     settings = load(
         f"{MAIN}username = 'a'\npassword = 'canary'\n[email]\napikey = 'canary'",

@@ -13,7 +13,7 @@ def test_what_is_sealed_can_be_opened(key: str) -> None:
     assert Vault([key]).open(Vault([key]).seal("pässword\0")) == "pässword\0"
 
 
-def test_the_seal_hides_the_text() -> None:
+def test_sec_6_the_seal_hides_the_text() -> None:
     """What is stored shows nothing of the secret, and never twice the same."""
     vault = Vault([new_key()])
     first, second = vault.seal("canary"), vault.seal("canary")
@@ -23,7 +23,7 @@ def test_the_seal_hides_the_text() -> None:
     assert first != second
 
 
-def test_a_new_key_in_front_opens_the_old() -> None:
+def test_sec_6_a_new_key_in_front_opens_the_old() -> None:
     """Keys are rotated by putting the new one first."""
     sealed = Vault(["old"]).seal("password")
 
@@ -47,7 +47,7 @@ def test_a_foreign_seal_says_what_to_do(sealed: str) -> None:
         assert "our key" not in str(caught.value)
 
 
-def test_a_changed_seal_is_refused() -> None:
+def test_sec_6_a_changed_seal_is_refused() -> None:
     """A seal that was tampered with is not opened."""
     vault = Vault(["key"])
     sealed = vault.seal("password")

@@ -511,7 +511,7 @@ async def test_snd_7_a_message_above_the_servers_size_is_refused_before_mail() -
 @pytest.mark.parametrize(
     "address", ["a@example.com\r\nRCPT TO:<b@example.com>", "a@example.com> NOTIFY=NEVER", "a b@example.com", "<>", "x"]
 )
-async def test_no_address_can_add_a_command(server: ScriptedSmtp, address: str) -> None:
+async def test_sec_2_no_address_can_add_a_command(server: ScriptedSmtp, address: str) -> None:
     """An address with anything but an address in it is refused here, as recipient and as sender."""
     async with connected(server) as connection:
         as_recipient = await send(connection, to=address)
@@ -726,7 +726,7 @@ async def test_snd_2_whenever_a_transaction_is_ended_no_reply_is_anothers() -> N
 # --- The live test ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_live_test_says_what_was_said_and_keeps_the_secret() -> None:
+async def test_sec_6_a_live_test_says_what_was_said_and_keeps_the_secret() -> None:
     """The transcript shows the conversation without the password, even when the server quotes it."""
     async with scripted_smtp(starttls=True, username="forms", password="s3cret-word") as server:
         passed = await smtp.test_connection(server.account(), "worker.test", PATIENT, trust=server.trust)
@@ -752,7 +752,7 @@ async def test_a_live_test_says_what_was_said_and_keeps_the_secret() -> None:
         pytest.param("s3cret\u202eword", "", id="turned round"),
     ],
 )
-async def test_a_quoted_password_is_hidden_however_it_would_be_shown(password: str, before: str) -> None:
+async def test_sec_6_a_quoted_password_is_hidden_however_it_would_be_shown(password: str, before: str) -> None:
     """It is taken out of the server's words before they are cut to length or escaped."""
     async with scripted_smtp(username="forms", password=password) as server:
         server.script("AUTH", f"535 5.7.8 {before}{password}")
@@ -772,7 +772,7 @@ async def test_a_server_that_lets_in_and_says_no_more_fails_the_test(server: Scr
     assert result.failure.blame is Blame.CONNECTION
 
 
-async def test_an_accounts_own_text_has_no_password() -> None:
+async def test_sec_6_an_accounts_own_text_has_no_password() -> None:
     """What a log may show of an account is not its password."""
     assert "secret" not in repr(Account(host="h", port=1, security=Security.TLS, username="u", password="secret"))
 
@@ -781,7 +781,7 @@ async def test_an_accounts_own_text_has_no_password() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1"])
-async def test_a_server_of_the_inside_is_not_connected_to(server: ScriptedSmtp, host: str) -> None:
+async def test_sec_5_a_server_of_the_inside_is_not_connected_to(server: ScriptedSmtp, host: str) -> None:
     """However an administrator writes an address of the inside, nothing is said to it, and the answer tells nothing."""
     account = replace(server.account(), host=host)
     outcome = await open_connection(account, "worker.test", PATIENT, destinations=destinations((), ()))
@@ -791,7 +791,7 @@ async def test_a_server_of_the_inside_is_not_connected_to(server: ScriptedSmtp, 
     assert server.connections == 0
 
 
-async def test_what_is_looked_at_is_what_is_connected_to(server: ScriptedSmtp) -> None:
+async def test_sec_5_what_is_looked_at_is_what_is_connected_to(server: ScriptedSmtp) -> None:
     """The name is resolved once: the address that was allowed is the one of the socket."""
     seen: list[str] = []
 
@@ -808,7 +808,7 @@ async def test_what_is_looked_at_is_what_is_connected_to(server: ScriptedSmtp) -
     assert peer[0] in seen
 
 
-async def test_an_allowed_relay_is_connected_to(server: ScriptedSmtp) -> None:
+async def test_sec_5_an_allowed_relay_is_connected_to(server: ScriptedSmtp) -> None:
     """What the operator allows works, TLS and all that follows included."""
     allowed = destinations(["127.0.0.0/8:*", "localhost:*"], ())
     connection = await open_connection(

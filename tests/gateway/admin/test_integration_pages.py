@@ -58,7 +58,7 @@ async def the_form(admin: Visitor, office: Office, **changes: str) -> dict[str, 
 # --- made -------------------------------------------------------------------------------------------------------------
 
 
-async def test_one_is_made(office: Office, admin: Visitor) -> None:
+async def test_sec_6_one_is_made(office: Office, admin: Visitor) -> None:
     """With what was typed; its password is sealed, and on no page."""
     made = await admin.post("/integrations/new", NEW)
     row = await row_of(office, "new")
@@ -257,7 +257,7 @@ async def test_a_letter_goes_to_one_address(office: Office, admin: Visitor, to: 
         assert taken.letter is None, "it is the one of its making"
 
 
-async def test_a_test_shows_what_was_said(office: Office) -> None:
+async def test_sec_10_a_test_shows_what_was_said(office: Office) -> None:
     """The reply of a hostile server is text on the page, without our password; the letter arrives where it should."""
     async with scripted_smtp(username="forms", password=SECRET) as smtp:
         await office.add_integration(smtp.port)

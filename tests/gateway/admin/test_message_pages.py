@@ -56,7 +56,7 @@ async def large_file(office: Office, content: bytes) -> Attachment:
 # --- read -------------------------------------------------------------------------------------------------------------
 
 
-async def test_what_strangers_wrote_is_text(office: Office, admin: Visitor) -> None:
+async def test_sec_10_what_strangers_wrote_is_text(office: Office, admin: Visitor) -> None:
     """No part of a message is markup, on its own page, in the list, among dead letters or where one deals with it."""
     file = Attachment(name=f"{EVIL}.txt", media_type=EVIL, size=1, content=b"x")
     message = await dead(
@@ -79,7 +79,7 @@ async def test_what_strangers_wrote_is_text(office: Office, admin: Visitor) -> N
         assert seen.status < 500, path
 
 
-async def test_html_is_shown_where_it_can_do_nothing(office: Office, admin: Visitor) -> None:
+async def test_sec_9_html_is_shown_where_it_can_do_nothing(office: Office, admin: Visitor) -> None:
     """The browser is told to run, load and send nothing of it, whoever opens it and however."""
     message = await stored(office, html=EVIL)
     page = await admin.get(f"/messages/{message.id}")
@@ -96,7 +96,7 @@ async def test_html_is_shown_where_it_can_do_nothing(office: Office, admin: Visi
 
 
 @pytest.mark.parametrize("number", ["0", "2", "-1", "x", "99999", "\u00b2"])
-async def test_files_are_downloaded_as_bytes(office: Office, admin: Visitor, number: str) -> None:
+async def test_sec_9_files_are_downloaded_as_bytes(office: Office, admin: Visitor, number: str) -> None:
     """A file is never opened by the browser, whatever it calls itself; one that is not there is told."""
     file = Attachment(name='a"\r\nX: y\u202e.html', media_type="text/html", size=3, content=b"<b>")
     message = await stored(office, attachments=(file,))

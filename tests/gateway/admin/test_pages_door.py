@@ -23,7 +23,7 @@ async def reset_path(office: Office, action: str = "disable") -> str:
     return f"/integrations/{row.id}/{action}"
 
 
-async def test_every_answer_has_the_headers(admin: Visitor) -> None:
+async def test_sec_9_every_answer_has_the_headers(admin: Visitor) -> None:
     """Nothing inline runs, nothing is framed, sniffed or kept, whatever the status."""
     for path in ("/", "/integrations", "/account", "/no/such/page", "/sign-in", "/people/not-an-id"):
         seen = await admin.get(path)
@@ -38,7 +38,7 @@ async def test_every_answer_has_the_headers(admin: Visitor) -> None:
         assert "Strict-Transport-Security" not in seen.headers, "it came without TLS"
 
 
-async def test_over_tls_the_cookie_is_for_this_host_and_tls_only(tmp_path: Path, office: Office) -> None:
+async def test_sec_7_over_tls_the_cookie_is_for_this_host_and_tls_only(tmp_path: Path, office: Office) -> None:
     """Behind a proxy of ours that speaks TLS the cookie has the prefix __Host- and Secure, and HSTS is sent."""
     await office.add_integration(2525)
     limits = office.settings.limits.__class__(trusted_proxies=("127.0.0.1",))
@@ -62,7 +62,7 @@ async def test_over_tls_the_cookie_is_for_this_host_and_tls_only(tmp_path: Path,
     assert (inside.status, in_the_clear.status) == (200, 303)
 
 
-async def test_a_stranger_cannot_claim_tls(entrance: Entrance) -> None:
+async def test_sec_7_a_stranger_cannot_claim_tls(entrance: Entrance) -> None:
     """X-Forwarded-Proto counts only from a proxy of ours."""
     await entrance.add_user("jane")
     async with entrance.browser() as visitor:
@@ -81,7 +81,9 @@ async def test_a_stranger_cannot_claim_tls(entrance: Entrance) -> None:
     ],
     ids=["cross-site", "same-site", "origin", "null"],
 )
-async def test_a_form_of_another_site_changes_nothing(office: Office, admin: Visitor, headers: dict[str, str]) -> None:
+async def test_sec_8_a_form_of_another_site_changes_nothing(
+    office: Office, admin: Visitor, headers: dict[str, str]
+) -> None:
     """Even with the right token a form that the browser says came from elsewhere is refused."""
     path = await reset_path(office)
     token = (await admin.get("/account")).text.split('name="csrf" value="')[1][:64]
@@ -92,7 +94,7 @@ async def test_a_form_of_another_site_changes_nothing(office: Office, admin: Vis
 
 
 @pytest.mark.parametrize("token", ["", "0" * 64, "none"], ids=["empty", "wrong", "missing"])
-async def test_a_form_without_the_token_changes_nothing(office: Office, admin: Visitor, token: str) -> None:
+async def test_sec_8_a_form_without_the_token_changes_nothing(office: Office, admin: Visitor, token: str) -> None:
     """A form that no page of ours made for this sign-in is refused."""
     fields = {"why": "a test"} | ({} if token == "none" else {"csrf": token})
     seen = await admin.send(await reset_path(office), fields)
@@ -102,7 +104,7 @@ async def test_a_form_without_the_token_changes_nothing(office: Office, admin: V
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json", "multipart/form-data"])
-async def test_other_kinds_of_bodies_change_nothing(office: Office, admin: Visitor, content_type: str) -> None:
+async def test_sec_8_other_kinds_of_bodies_change_nothing(office: Office, admin: Visitor, content_type: str) -> None:
     """What a page elsewhere can send without asking first is no form of ours."""
     token = (await admin.get("/account")).text.split('name="csrf" value="')[1][:64]
     body = json.dumps({"csrf": token, "why": "x"})
@@ -115,7 +117,9 @@ async def test_other_kinds_of_bodies_change_nothing(office: Office, admin: Visit
     assert await state_of(office) == "ENABLED"
 
 
-async def test_the_token_of_one_sign_in_is_none_of_another(office: Office, entrance: Entrance, admin: Visitor) -> None:
+async def test_sec_8_the_token_of_one_sign_in_is_none_of_another(
+    office: Office, entrance: Entrance, admin: Visitor
+) -> None:
     """Somebody's own token does not make a form of theirs one of somebody else's."""
     async with entrance.person(name="jane") as other:
         token = (await other.get("/account")).text.split('name="csrf" value="')[1][:64]
@@ -124,7 +128,7 @@ async def test_the_token_of_one_sign_in_is_none_of_another(office: Office, entra
     assert seen.status == 403
 
 
-async def test_nothing_changes_by_looking(office: Office, admin: Visitor) -> None:
+async def test_sec_8_nothing_changes_by_looking(office: Office, admin: Visitor) -> None:
     """A GET of every place that a form is sent to changes nothing."""
     for page in PAGES:
         if page.method == "POST":
@@ -144,7 +148,7 @@ async def test_the_right_form_is_taken(office: Office, admin: Visitor) -> None:
     assert "user the admin: the provider moves" in seen.words
 
 
-async def test_a_database_that_is_away_is_told(office: Office, admin: Visitor) -> None:
+async def test_sec_15_a_database_that_is_away_is_told(office: Office, admin: Visitor) -> None:
     """A page says that the database does not answer, and nothing of how we are made."""
     await office.store.aclose()
     seen = await admin.get("/integrations")

@@ -30,7 +30,7 @@ async def entrance(office: Office) -> AsyncIterator[Entrance]:
         yield entrance
 
 
-async def test_no_question_is_a_fault_of_ours(entrance: Entrance) -> None:
+async def test_sec_15_no_question_is_a_fault_of_ours(entrance: Entrance) -> None:
     """No time, no text and no cursor that stands in an address fails a page, nor shows the database's words."""
     paths = [
         *(f"/messages?{name}=%00" for name in ("text", "service", "integration", "kind", "status", "before", "from", "to")),
@@ -74,7 +74,7 @@ async def test_no_form_is_a_fault_of_ours(entrance: Entrance) -> None:
     ("table", "path"),
     [("audit", "/audit"), ("messages", "/messages?text=parcel"), ("live", "/explain?kind=form&service=x")],
 )
-async def test_what_the_database_says_is_for_the_log(entrance: Entrance, table: str, path: str) -> None:
+async def test_sec_15_what_the_database_says_is_for_the_log(entrance: Entrance, table: str, path: str) -> None:
     """A page says that the database does not answer; not what it said, nor where it is."""
 
     def hide(tx: sa.Connection) -> None:

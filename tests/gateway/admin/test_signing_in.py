@@ -48,7 +48,7 @@ async def test_whoever_is_not_signed_in_is_led_to_the_sign_in_and_back(entrance:
     ["https://evil.test/", "//evil.test/", "/\\evil.test", "javascript:alert(1)", "evil", "/a\r\nSet-Cookie: x", "\\\\evil"],
     ids=["absolute", "no-scheme", "backslash", "script", "relative", "line-break", "backslashes"],
 )  # fmt: skip
-async def test_nobody_is_led_elsewhere_by_signing_in(entrance: Entrance, elsewhere: str) -> None:
+async def test_sec_7_nobody_is_led_elsewhere_by_signing_in(entrance: Entrance, elsewhere: str) -> None:
     """Where a link says to go after signing in is followed within our pages only."""
     await entrance.add_user("jane")
     async with entrance.browser() as visitor:
@@ -57,7 +57,7 @@ async def test_nobody_is_led_elsewhere_by_signing_in(entrance: Entrance, elsewhe
     assert (let_in.status, let_in.headers["Location"]) == (303, "/")
 
 
-async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(entrance: Entrance) -> None:
+async def test_sec_7_the_cookie_is_out_of_reach_of_scripts_and_other_sites(entrance: Entrance) -> None:
     """The browser is told to show the token to nobody but us, and it is stored as a hash only."""
     await entrance.add_user("jane")
     async with entrance.browser() as visitor:
@@ -75,7 +75,7 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(entrance: E
     assert sign_ins.hash_of(token) in kept
 
 
-async def test_a_wrong_name_and_a_wrong_password_are_told_alike(entrance: Entrance) -> None:
+async def test_sec_11_a_wrong_name_and_a_wrong_password_are_told_alike(entrance: Entrance) -> None:
     """What is answered does not tell whether a name exists."""
     await entrance.add_user("jane")
     async with entrance.browser() as visitor:
@@ -88,7 +88,7 @@ async def test_a_wrong_name_and_a_wrong_password_are_told_alike(entrance: Entran
     assert "The name or the password is wrong." in wrong_name.words
 
 
-async def test_after_five_failures_even_the_right_password_must_wait(entrance: Entrance) -> None:
+async def test_sec_11_after_five_failures_even_the_right_password_must_wait(entrance: Entrance) -> None:
     """A name is closed for a while by wrong guesses, wherever they come from, and told how long."""
     await entrance.add_user("jane")
     now = datetime.now(UTC)
@@ -105,7 +105,7 @@ async def test_after_five_failures_even_the_right_password_must_wait(entrance: E
     assert "Wait 5 min 5" in seen.words or "Wait 6 min" in seen.words, "the oldest failure is 9 of 15 minutes old"
 
 
-async def test_guesses_sent_at_once_are_counted_too(entrance: Entrance) -> None:
+async def test_sec_11_guesses_sent_at_once_are_counted_too(entrance: Entrance) -> None:
     """Of many guesses in flight together only the first few are looked at, by name and by address."""
     await entrance.add_user("jane")
     async with entrance.browser() as visitor:
@@ -116,7 +116,7 @@ async def test_guesses_sent_at_once_are_counted_too(entrance: Entrance) -> None:
     assert {one.status for one in seen} == {403, 429}
 
 
-async def test_an_address_that_guesses_names_is_stopped(entrance: Entrance) -> None:
+async def test_sec_11_an_address_that_guesses_names_is_stopped(entrance: Entrance) -> None:
     """Somebody who tries one password on many names is stopped as soon as one who tries many on one name."""
     async with entrance.browser() as visitor:
         seen = [await visitor.sign_in(f"name{n}", "winter 2026 is cold") for n in range(4)]
@@ -150,7 +150,7 @@ async def test_a_new_password_from_the_command_line_lets_somebody_in_at_once(ent
     [{"seen_at": timedelta(minutes=61)}, {"began_at": timedelta(hours=12, minutes=1)}],
     ids=["idle", "a-day-s-work"],
 )
-async def test_nobody_stays_signed_in_for_ever(entrance: Entrance, age: dict[str, timedelta]) -> None:
+async def test_sec_7_nobody_stays_signed_in_for_ever(entrance: Entrance, age: dict[str, timedelta]) -> None:
     """A sign-in ends after an hour without a page, and after twelve hours in any case."""
     async with entrance.person() as visitor:
         before = await visitor.get("/account")
@@ -160,7 +160,7 @@ async def test_nobody_stays_signed_in_for_ever(entrance: Entrance, age: dict[str
     assert (before.status, after.status) == (200, 303)
 
 
-async def test_signing_out_ends_it_on_the_server(entrance: Entrance) -> None:
+async def test_sec_7_signing_out_ends_it_on_the_server(entrance: Entrance) -> None:
     """A token that was copied is worth nothing once its owner has signed out."""
     async with entrance.person() as visitor:
         copied = {cookie.key: cookie.value for cookie in visitor.session.cookie_jar}
@@ -172,7 +172,7 @@ async def test_signing_out_ends_it_on_the_server(entrance: Entrance) -> None:
     assert seen.status == 303
 
 
-async def test_signing_in_anew_makes_a_new_token(entrance: Entrance) -> None:
+async def test_sec_7_signing_in_anew_makes_a_new_token(entrance: Entrance) -> None:
     """A token that was planted before, or is older, is not carried on (ASVS 7.2.4)."""
     async with entrance.person(name="jane") as visitor:
         [old] = [cookie.value for cookie in visitor.session.cookie_jar if cookie.key == "mailroom"]
@@ -185,7 +185,7 @@ async def test_signing_in_anew_makes_a_new_token(entrance: Entrance) -> None:
     assert seen.status == 303
 
 
-async def test_a_disabled_person_is_out_at_once(entrance: Entrance) -> None:
+async def test_sec_7_a_disabled_person_is_out_at_once(entrance: Entrance) -> None:
     """Disabling somebody ends what they have open."""
     operator = Operator(store=entrance.store, queue=MemoryQueue(), who="cli test")
     async with entrance.person(name="jane") as visitor:
@@ -248,7 +248,7 @@ async def test_nobody_is_told_how_to_add_the_first_person(entrance: Entrance) ->
     assert "mailroom users add" not in after.words
 
 
-async def test_a_sign_in_from_another_site_is_refused(entrance: Entrance) -> None:
+async def test_sec_8_a_sign_in_from_another_site_is_refused(entrance: Entrance) -> None:
     """Nobody can be signed in to somebody else's account by a page elsewhere."""
     await entrance.add_user("jane")
     async with entrance.browser() as visitor:
@@ -293,7 +293,7 @@ async def test_each_place_can_be_signed_out(entrance: Entrance) -> None:
     assert (one_left, none_left, here.status) == ([303, 200], 303, 200)
 
 
-async def test_nobody_signs_somebody_else_out(entrance: Entrance) -> None:
+async def test_sec_7_nobody_signs_somebody_else_out(entrance: Entrance) -> None:
     """The hash of somebody else's sign-in is not enough to end it."""
     async with entrance.person(name="jane") as jane, entrance.person(name="joe") as joe:
         [token] = [cookie.value for cookie in jane.session.cookie_jar if cookie.key == "mailroom"]
@@ -311,7 +311,7 @@ async def timed(visitor: Visitor, name: str) -> float:
     return loop.time() - began
 
 
-async def test_an_unknown_name_takes_as_long_as_a_known_one(entrance: Entrance) -> None:
+async def test_sec_11_an_unknown_name_takes_as_long_as_a_known_one(entrance: Entrance) -> None:
     """A name that nobody has is held against a password all the same: it never answers at once."""
     await entrance.add_user("jane")
 
@@ -361,7 +361,7 @@ async def test_a_password_that_is_changed_meanwhile_lets_nobody_in(entrance: Ent
     assert "Set-Cookie" not in seen.headers
 
 
-async def test_a_stolen_sign_in_cannot_guess_the_password(entrance: Entrance) -> None:
+async def test_sec_11_a_stolen_sign_in_cannot_guess_the_password(entrance: Entrance) -> None:
     """Wrong present passwords are counted like failed sign-ins, and keep nobody from signing in elsewhere."""
     async with entrance.person(name="jane") as visitor, entrance.browser() as elsewhere:
         new = {"new": "a quite different sentence", "again": "a quite different sentence"}
@@ -408,7 +408,7 @@ async def test_who_guesses_at_a_name_keeps_nobody_out_of_their_own_browser(entra
     assert told == [429, 303, 303, 429]
 
 
-async def test_a_known_browser_may_guess_no_more_than_others(entrance: Entrance) -> None:
+async def test_sec_11_a_known_browser_may_guess_no_more_than_others(entrance: Entrance) -> None:
     """Whoever has got hold of somebody's browser has as many tries as everybody."""
     await entrance.add_user("jane")
     await entrance.add_user("joe")
@@ -437,7 +437,7 @@ async def test_the_cookie_of_a_browser_lets_nobody_in(entrance: Entrance) -> Non
     assert "mailroom-browser=" not in "".join(signed_in.headers.getall("Set-Cookie")), "it is known already"
 
 
-async def test_who_signs_in_over_somebody_else_ends_their_sign_in(entrance: Entrance) -> None:
+async def test_sec_7_who_signs_in_over_somebody_else_ends_their_sign_in(entrance: Entrance) -> None:
     """Of two who use one browser, the first is signed out when the second signs in: nothing of theirs is left behind."""
     await entrance.add_user("jane")
     await entrance.add_user("joe")

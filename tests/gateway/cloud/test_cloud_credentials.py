@@ -21,7 +21,9 @@ async def row_of(caller: Caller, credential_id: str) -> Any:
     return next(row for row in rows if str(row.id) == credential_id)
 
 
-async def test_a_password_goes_in_and_never_comes_out(caller: Caller, logged: list[MutableMapping[str, Any]]) -> None:
+async def test_sec_6_a_password_goes_in_and_never_comes_out(
+    caller: Caller, logged: list[MutableMapping[str, Any]]
+) -> None:
     """No answer, log line or audit row has it, and the database only sealed."""
     created = await caller.call("POST", PATH, BODY)
     place = f"{PATH}/{created.body['id']}"
@@ -70,7 +72,7 @@ async def test_the_type_may_be_named_either_way(caller: Caller, named: dict[str,
         ({"credentialFields": {"userName": " \u202e", "password": "y"}}, "credentialFields.userName"),
     ],
 )
-async def test_what_cannot_be_kept_is_told(caller: Caller, changes: dict[str, Any], field: str) -> None:
+async def test_sec_6_what_cannot_be_kept_is_told(caller: Caller, changes: dict[str, Any], field: str) -> None:
     """The refusal names the member, never the value of a field."""
     told = await caller.call("POST", PATH, BODY | changes)
 

@@ -71,7 +71,7 @@ async def ailing(office: Office) -> AsyncIterator[tuple[Caller, Ailing]]:
         (ZeroDivisionError("SELECT secret"), 500, "internal.server.error"),
     ],
 )
-async def test_failures_inside_are_told_without_their_words(
+async def test_sec_15_failures_inside_are_told_without_their_words(
     ailing: tuple[Caller, Ailing],
     logged: list[MutableMapping[str, Any]],
     failure: BaseException,

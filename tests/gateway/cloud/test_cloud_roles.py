@@ -88,7 +88,7 @@ async def test_every_endpoint_has_a_row(office: Office) -> None:
 
 
 @pytest.mark.parametrize("role", Role)
-async def test_a_role_may_call_what_its_row_says(caller: Caller, role: Role) -> None:
+async def test_sec_12_a_role_may_call_what_its_row_says(caller: Caller, role: Role) -> None:
     """Each role is let in where the matrix says so, and is answered 403 with the missing permission everywhere else."""
     told = {endpoint: (await caller.call(endpoint[0], _filled(endpoint[1]), role=role)) for endpoint in sorted(MATRIX)}
 
@@ -103,7 +103,7 @@ async def test_a_role_may_call_what_its_row_says(caller: Caller, role: Role) -> 
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer"}])
-async def test_without_a_token_nothing_is_answered(caller: Caller, headers: dict[str, str]) -> None:
+async def test_sec_12_without_a_token_nothing_is_answered(caller: Caller, headers: dict[str, str]) -> None:
     """Every endpoint answers 401 to who brings no token."""
     for method, path in sorted(MATRIX):
         told = await caller.raw(method, f"{PREFIX}{_filled(path)}?access_token=x", headers=headers)

@@ -99,7 +99,7 @@ async def test_the_secret_of_another_opens_nothing(caller: Caller) -> None:
     assert told.headers["WWW-Authenticate"].startswith("Basic")
 
 
-async def test_who_fails_too_often_waits(caller: Caller) -> None:
+async def test_sec_12_who_fails_too_often_waits(caller: Caller) -> None:
     """After ten failures from one address its requests are answered 429 with the documented body, the right ones too."""
     client = caller.clients[Role.ADMIN]
     failed = [(await caller.log_in(str(client.id), "wrong")).status for _ in range(10)]
@@ -119,7 +119,7 @@ async def test_who_never_fails_is_never_kept_waiting(caller: Caller) -> None:
     assert {(await caller.log_in(str(client.id), client.secret)).status for _ in range(12)} == {200}
 
 
-async def test_an_expired_token_is_refused(caller: Caller) -> None:
+async def test_sec_12_an_expired_token_is_refused(caller: Caller) -> None:
     """A token is worth nothing after its 24 hours, however recently it was used."""
     token = await caller.token()
     assert (await caller.call("GET", "/integrations")).status == 200
@@ -133,7 +133,7 @@ async def test_an_expired_token_is_refused(caller: Caller) -> None:
     assert token == await caller.token()
 
 
-async def test_the_token_of_a_disabled_client_is_refused_within_five_seconds(caller: Caller) -> None:
+async def test_sec_12_the_token_of_a_disabled_client_is_refused_within_five_seconds(caller: Caller) -> None:
     """A client that is disabled while it calls is shut out everywhere in 5 s, and gets no other token."""
     client = caller.clients[Role.ADMIN]
     assert (await caller.call("GET", "/integrations")).status == 200
@@ -148,7 +148,7 @@ async def test_the_token_of_a_disabled_client_is_refused_within_five_seconds(cal
 
 
 @pytest.mark.parametrize("token", ["x", "x" * 5000, "a b", "é"])
-async def test_what_is_no_token_is_refused(caller: Caller, token: str) -> None:
+async def test_sec_12_what_is_no_token_is_refused(caller: Caller, token: str) -> None:
     """Whatever is no token of ours is bad credentials."""
     told = await caller.raw("GET", "/api/v2/integrations", headers={"Authorization": f"Bearer {token}"})
 
@@ -165,7 +165,7 @@ async def test_a_token_is_good_at_every_gateway(office: Office, caller: Caller) 
     assert [one.status for one in told] == [200, 200]
 
 
-async def test_tokens_and_secrets_are_nowhere(
+async def test_sec_12_tokens_and_secrets_are_nowhere(
     caller: Caller, logged: list[MutableMapping[str, Any]]
 ) -> None:  # fmt: skip
     """Neither the database nor a line of the log holds a token or a client's secret."""

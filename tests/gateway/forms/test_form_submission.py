@@ -239,7 +239,7 @@ def test_mailbox(asked: str | None, options: EmailOptions, default: str | None, 
         (None, EmailOptions(mailbox="not an address"), "default@company.com"),
     ],
 )
-def test_mailbox_refused(asked: str | None, options: EmailOptions, default: str | None) -> None:
+def test_sec_3_mailbox_refused(asked: str | None, options: EmailOptions, default: str | None) -> None:
     """No client can have mail sent where the operator did not allow it, and without any mailbox nothing is accepted."""
     form = a_form() if asked is None else a_form(mailbox=asked)
 

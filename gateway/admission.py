@@ -2,12 +2,11 @@
 
 import contextlib
 import ipaddress
+import re
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-
-from limits import RateLimitItem, RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from mailroom.rates import Rate
 from mailroom.settings import LimitSettings
@@ -17,6 +16,9 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: A household or a phone has a whole /64 of IPv6 to itself, so it is limited as one.
 _IPV6_PREFIX = 64
+
+_WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([\d.]+):\d+")
+_NO_ADDRESS = "no address"
 
 
 #: What is smaller goes to no disk but the database's: no file in it can be too large for a message's row.
@@ -99,40 +101,89 @@ class Entrance:
         return whole.memory() if whole.requests else None
 
 
+#: Clients of which is remembered how often they came; who came longest ago is forgotten for a new one. Whoever has
+#: more addresses than this is not stopped by counting them.
+MOST_CLIENTS = 50_000
+
+
+@dataclass(slots=True)
+class _Count:
+    """How often somebody came in one window of time, and in the one before."""
+
+    window: int
+    now: int = 0
+    before: int = 0
+
+    def moved_to(self, window: int) -> None:
+        """Forget what is older than the window before this one."""
+        if window != self.window:
+            self.before = self.now if window == self.window + 1 else 0
+            self.window, self.now = window, 0
+
+    def lately(self, part: float) -> int:
+        """How often within the last length of a window, of which this part lies in the present one."""
+        return self.now + int(self.before * (1 - part))
+
+
 class ClientRates:
-    """How often each client address may come, per service; kept in this process."""
+    """How often each client address may come, per service; kept in this process, in bounded memory and time."""
 
-    def __init__(self) -> None:
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._items: dict[Rate, RateLimitItem] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, most: int = MOST_CLIENTS) -> None:
+        self._clock = clock
+        self._most = most
+        self._counts: OrderedDict[tuple[Rate, str, str], _Count] = OrderedDict()
 
-    async def allows(self, rate: Rate | None, service: str, client: str) -> bool:
-        """Count one request; False when it is one too many."""
+    @property
+    def remembered(self) -> int:
+        """How many counts there are."""
+        return len(self._counts)
+
+    def allows(self, rate: Rate | None, service: str, client: str) -> bool:
+        """Count one request; False, and not counted, when it is one too many."""
         if rate is None:
             return True
-        return await self._limiter.hit(self._item(rate), service, limited_as(client))
+        count, part = self._count(rate, service, client)
+        if count.lately(part) >= rate.count:
+            return False
+        count.now += 1
+        return True
 
-    async def is_used_up(self, rate: Rate, service: str, client: str) -> bool:
+    def is_used_up(self, rate: Rate, service: str, client: str) -> bool:
         """Whether one more would be one too many; counts nothing."""
-        return not await self._limiter.test(self._item(rate), service, limited_as(client))
+        count, part = self._count(rate, service, client)
+        return count.lately(part) >= rate.count
 
-    def _item(self, rate: Rate) -> RateLimitItem:
-        item = self._items.get(rate)
-        if item is None:
-            item = self._items[rate] = RateLimitItemPerSecond(rate.count, max(1, int(rate.seconds)))
-        return item
+    def _count(self, rate: Rate, service: str, client: str) -> tuple[_Count, float]:
+        """The client's count, and how much of the present window is over."""
+        window, part = divmod(self._clock() / rate.seconds, 1)
+        key = (rate, service, limited_as(client))
+        count = self._counts.setdefault(key, _Count(int(window)))
+        self._counts.move_to_end(key)
+        if len(self._counts) > self._most:
+            self._counts.popitem(last=False)
+        count.moved_to(int(window))
+        return count, part
 
 
 def limited_as(client: str) -> str:
-    """What an address is counted as: itself, or its /64 where it is IPv6."""
+    """What an address is counted as: itself, or its /64 where it is IPv6. Whatever is no address is one client."""
+    match _address_in(client):
+        case None:
+            return _NO_ADDRESS
+        case ipaddress.IPv6Address() as address:
+            return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
+        case address:
+            return str(address)
+
+
+def _address_in(text: str) -> _Address | None:
+    """The address in what a connection or a proxy says: IPv4 in IPv6 clothes is IPv4, and some proxies add the port."""
+    port = _WITH_PORT.fullmatch(text)
     try:
-        address = ipaddress.ip_address(client)
+        address: _Address = ipaddress.ip_address((port[1] or port[2]) if port else text)
     except ValueError:
-        return client
-    if isinstance(address, ipaddress.IPv6Address):
-        mapped = address.ipv4_mapped
-        return str(mapped or ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
-    return str(address)
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 class Proxies:
@@ -151,8 +202,7 @@ class Proxies:
 
     def is_ours(self, text: str) -> bool:
         """Whether this is the address of a proxy of ours."""
-        try:
-            address: _Address = ipaddress.ip_address(text)
-        except ValueError:
-            return False
-        return any(address in network for network in self._networks if network.version == address.version)
+        address = _address_in(text)
+        return address is not None and any(
+            address in network for network in self._networks if network.version == address.version
+        )

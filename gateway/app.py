@@ -17,7 +17,7 @@ from gateway.disk import DiskFloor
 from gateway.early import answered_early
 from gateway.forms import answers, routes
 from gateway.forms.problems import Code, Problem
-from gateway.forms.routes import Counter
+from gateway.forms.routes import Counter, Refused
 from gateway.intake import Intake
 from gateway.links import Links
 from gateway.memory import MemoryGuard
@@ -62,7 +62,7 @@ class Gateway:
         self.tally = Tally(store, settings.services)
         self.intake = Intake(store, self.tickets, attachments, self.tally)
         self._stopping = False
-        self._overlooked = Overlooked()
+        self._overlooked, self._refused = Overlooked(), Refused()
         self._memory = MemoryGuard()
         self._files_disk = DiskFloor([attachments.folder], settings.limits.bytes_in_flight)
         ours = [settings.data_dir] if settings.database_url.startswith("sqlite:") else []
@@ -86,6 +86,7 @@ class Gateway:
             rates=rates,
             proxies=proxies,
             tally=self.tally,
+            refused=self._refused,
         )
         platform = Platform(
             settings=settings,
@@ -197,6 +198,7 @@ class Gateway:
             "mailroom_tickets_dropped_total": self.tickets.dropped,
             "mailroom_tickets_waiting": self.tickets.waiting,
             "mailroom_gate_overlooked_total": self._overlooked.number,
+            "mailroom_mailboxes_refused_total": self._refused.mailboxes,
             "mailroom_broker_connected": float(self._queue.connected),
             "mailroom_requests_in_hand": self.admission.requests,
             "mailroom_requests_in_hand_most": self._settings.limits.requests_in_flight,

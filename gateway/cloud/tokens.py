@@ -57,7 +57,7 @@ class _Claim:
 async def give_token(platform: Platform, request: web.Request) -> web.Response:
     """A token for a client that knows its secret; errors as RFC 6749 has them. Raises Refusal."""
     address = platform.address_of(request)
-    if await platform.rates.is_used_up(FAILURES, _COUNTED_AS, address):
+    if platform.rates.is_used_up(FAILURES, _COUNTED_AS, address):
         raise Refusal(
             429, Code.TOO_MANY_REQUESTS, "Too many failed log-ins from this address; try again in a minute.",
             retry_after=int(FAILURES.seconds),
@@ -68,7 +68,7 @@ async def give_token(platform: Platform, request: web.Request) -> web.Response:
             token = await _token_for(platform, _claim(request, fields))
     except _Refused as refused:
         if refused.error == "invalid_client":
-            await platform.rates.allows(FAILURES, _COUNTED_AS, address)
+            platform.rates.allows(FAILURES, _COUNTED_AS, address)
             log.warning("log-in refused", address=address)
         told = {"error": refused.error, "error_description": refused.description}
         return _answer(refused.status, told, refused.headers)

@@ -30,7 +30,7 @@ from mailroom.store import messages
 from mailroom.store.content import encode_content
 from mailroom.store.messages import NewMessage, Standing
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
-from mailroom.tally import Tally, What
+from mailroom.tally import UNNAMED, Tally, What
 from mailroom.watch import IntegrationWatch
 
 log = get_logger(__name__)
@@ -39,6 +39,13 @@ log = get_logger(__name__)
 FAILURES = frozenset({Status.FAILED, Status.EXPIRED})
 
 _encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Refused:
+    """How often somebody asked for a mailbox that the service may not write to."""
+
+    mailboxes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class Counter:
     rates: ClientRates
     proxies: Proxies
     tally: Tally
+    refused: Refused
 
 
 class Refusal(Exception):
@@ -121,15 +129,15 @@ class Forms:
     async def _taken_in(self, request: web.Request, service: str, options: EmailOptions, size: int) -> NewMessage:
         """The message, committed. Raises Full before anything of the body is read; Refusal, BadForm."""
         with self._counter.admission.entered(size):
-            await self._check_rate(request, service, options)
+            self._check_rate(request, service, options)
             form = await read_form(request, options, self._counter.settings.limits, self._counter.attachments)
-            return await self._accept(form, service, options)
+            return await self._accept(form, service, options, self._client_of(request))
 
-    async def _accept(self, form: RawForm, service: str, options: EmailOptions) -> NewMessage:
+    async def _accept(self, form: RawForm, service: str, options: EmailOptions, client: str) -> NewMessage:
         """The message, committed; its files are deleted again where it certainly is not. Raises Refusal."""
         files_can_go = True
         try:
-            message = self._message(form, service, options)
+            message = self._message(form, service, options, client)
             files_can_go = False
             await self._counter.intake.accept(message)
         except NotAccepted as error:
@@ -140,11 +148,12 @@ class Forms:
                 await form.discard(self._counter.attachments)
         return message
 
-    def _message(self, form: RawForm, service: str, options: EmailOptions) -> NewMessage:
+    def _message(self, form: RawForm, service: str, options: EmailOptions, client: str) -> NewMessage:
         """The message this form becomes; raises Refusal."""
         integration = self._counter.watch.named(options.integration)
         submission = check(form, service, options, integration.default_mailbox if integration else None)
         if isinstance(submission, list):
+            self._note_mailbox(submission, service, client)
             raise Refusal(400, answers.refused(submission))
         if integration is None or not self._counter.watch.is_fresh:
             # Nobody knows at the moment whether it could be sent.
@@ -156,6 +165,12 @@ class Forms:
         if too_big is not None:
             raise Refusal(400, answers.refused([too_big]))
         return self._pass_gate(submission, integration, options)
+
+    def _note_mailbox(self, problems: list[Problem], service: str, client: str) -> None:
+        """Have it known that somebody tried to send mail where nobody allowed it (SEC-3)."""
+        if any(problem.code is Code.MAILBOX_INVALID for problem in problems):
+            self._counter.refused.mailboxes += 1
+            log.warning("mailbox refused", service=service, client=client)
 
     def _pass_gate(self, submission: Submission, integration: Integration, options: EmailOptions) -> NewMessage:
         now = self._counter.watch.now()
@@ -187,12 +202,14 @@ class Forms:
             files=tuple(file.key for file in content.attachments if file.key is not None),
         )
 
-    async def _check_rate(self, request: web.Request, service: str, options: EmailOptions) -> None:
-        client = self._counter.proxies.client(
-            request.remote or "unknown", request.headers.getall("X-Forwarded-For", ())
-        )
-        if not await self._counter.rates.allows(options.rate_limit, service, client):
+    def _check_rate(self, request: web.Request, service: str, options: EmailOptions) -> None:
+        # Services that nobody named are counted as one: else a client would have another rate for each it thinks of.
+        counted_as = service if service in self._settings.services else UNNAMED
+        if not self._counter.rates.allows(options.rate_limit, counted_as, self._client_of(request)):
             raise Refusal(200, answers.again_later())
+
+    def _client_of(self, request: web.Request) -> str:
+        return self._counter.proxies.client(request.remote or "unknown", request.headers.getall("X-Forwarded-For", ()))
 
     async def _when_delivered(self, message: NewMessage, options: EmailOptions) -> tuple[int, dict[str, Any]]:
         """Answer 1 only for a final failure that was marked as answered; everything else is accepted and in progress."""
@@ -216,7 +233,7 @@ class Forms:
             return _answer(404, answers.unknown_service())
         try:
             _check_key(request, options)
-            await self._check_rate(request, service, options)
+            self._check_rate(request, service, options)
             standing = await self._standing(service, request.match_info["interaction"])
             status, body = 200, answers.outcome(standing.status, standing.reason, str(standing.id))
         except Refusal as refusal:
@@ -257,7 +274,8 @@ def _service_of(request: web.Request) -> str:
 def _check_key(request: web.Request, options: EmailOptions) -> None:
     if not options.api_keys:
         return
-    given = request.headers.get("apikey", "").encode()
+    # Bytes that are no UTF-8 come as surrogates.
+    given = request.headers.get("apikey", "").encode("utf-8", "surrogateescape")
     # Every key is compared, so that the time taken does not tell which came close.
     if not sum(hmac.compare_digest(given, key.encode()) for key in options.api_keys):
         advice = "This service asks for an API key in the header apikey, and this is none of its keys."

@@ -82,9 +82,12 @@ def test_what_goes_to_disk_is_what_is_too_large_for_a_row() -> None:
         ("10.0.0.2", ["nonsense"], "nonsense"),
         ("10.0.0.2", [], "10.0.0.2"),
         ("::1", ["198.51.100.1"], "::1"),
+        # A socket for both kinds of addresses tells IPv4 in IPv6 clothes, and some proxies add the port.
+        ("::ffff:10.0.0.2", ["198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.2", ["198.51.100.1:50123, 10.0.0.3:443"], "198.51.100.1:50123"),
     ],
 )
-def test_the_address_of_the_client(peer: str, forwarded: list[str], client: str) -> None:
+def test_sec_4_the_address_of_the_client(peer: str, forwarded: list[str], client: str) -> None:
     """The client is the last address before our own proxies."""
     assert Proxies(["10.0.0.0/24"]).client(peer, forwarded) == client
 
@@ -95,19 +98,61 @@ def test_the_address_of_the_client(peer: str, forwarded: list[str], client: str)
         ("198.51.100.7", "198.51.100.7"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("::ffff:198.51.100.7", "198.51.100.7"),
-        ("unknown", "unknown"),
+        ("198.51.100.7:50123", "198.51.100.7"),
+        ("[2001:db8:1:2::9]:50123", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::9]", "2001:db8:1:2::/64"),
+        ("unknown", "no address"),
+        ("nonsense", "no address"),
     ],
 )
-def test_what_an_address_is_counted_as(address: str, counted: str) -> None:
+def test_sec_4_what_an_address_is_counted_as(address: str, counted: str) -> None:
     """An IPv6 network of /64 is one client, an IPv4 address in IPv6 clothes is itself."""
     assert limited_as(address) == counted
 
 
-async def test_a_rate_is_per_service_and_client() -> None:
+def test_sec_4_a_rate_is_per_service_and_client() -> None:
     """One client's requests to one service do not use up another's."""
     rates, rate = ClientRates(), Rate(count=2, seconds=60)
 
-    assert [await rates.allows(rate, "a", "198.51.100.7") for _ in range(3)] == [True, True, False]
-    assert await rates.allows(rate, "b", "198.51.100.7")
-    assert await rates.allows(rate, "a", "198.51.100.8")
-    assert await rates.allows(None, "a", "198.51.100.7")
+    assert [rates.allows(rate, "a", "198.51.100.7") for _ in range(3)] == [True, True, False]
+    assert rates.allows(rate, "b", "198.51.100.7")
+    assert rates.allows(rate, "a", "198.51.100.8")
+    assert rates.allows(None, "a", "198.51.100.7")
+
+
+def test_sec_4_no_length_of_time_has_more_than_its_rate() -> None:
+    """However a client spreads 200 requests a second, no minute lets in more than the rate and a twentieth."""
+    now, rate, let_in = 0.0, Rate(count=60, seconds=60), []
+    rates = ClientRates(lambda: now)
+    for _ in range(200 * 300):
+        now += 0.005
+        if rates.allows(rate, "a", "198.51.100.7"):
+            let_in.append(now)
+
+    assert max(_within(let_in, first, 60) for first in let_in) <= 60 * 1.05
+    assert len(let_in) >= 60 * 300 / 60 * 0.9
+
+
+def _within(moments: list[float], first: float, seconds: float) -> int:
+    return sum(first <= moment < first + seconds for moment in moments)
+
+
+def test_sec_4_looking_counts_nothing() -> None:
+    """Whether a rate is used up can be asked as often as one likes."""
+    rates, rate = ClientRates(), Rate(count=1, seconds=60)
+
+    assert not any(rates.is_used_up(rate, "a", "198.51.100.7") for _ in range(3))
+    assert rates.allows(rate, "a", "198.51.100.7")
+    assert rates.is_used_up(rate, "a", "198.51.100.7")
+
+
+def test_sec_4_any_number_of_clients_is_counted_in_bounded_memory() -> None:
+    """A flood from ever new networks is remembered up to a bound, and one that comes all the time is not forgotten."""
+    rates, rate = ClientRates(most=2000), Rate(count=1, seconds=3600)
+    assert rates.allows(rate, "a", "198.51.100.7")
+    for number in range(20_000):
+        rates.allows(rate, "a", f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::1")
+        if number % 1000 == 0:
+            assert not rates.allows(rate, "a", "198.51.100.7")
+
+    assert rates.remembered == 2000

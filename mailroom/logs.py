@@ -20,6 +20,12 @@ Event = MutableMapping[str, Any]
 #: Never shown, whoever logs them: a guard behind the rule that nobody does (SEC-14).
 HIDDEN = frozenset({"password", "secret", "secret_key", "apikey", "api_key", "authorization", "cookie", "token"})
 
+#: What stands before an @ says who somebody is, or is the password in a URL; what stands behind it says where, which an
+#: operator must know. Servers quote addresses in their replies, and databases in their errors.
+_OF_A_NAME = r'[^\s"<>()\[\],;:/\\@]'
+_WHO = re.compile(rf'(?:"[^"\n]*"|(?<!{_OF_A_NAME}){_OF_A_NAME}+)@')
+_SOMEBODY = "***@"
+
 #: What a terminal or a line reader would act on: C0, DEL, C1, line and paragraph separators, changes of direction.
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 #: The same where a traceback keeps its lines.
@@ -113,8 +119,29 @@ def _hide_secrets(logger: Any, method: str, event: Event) -> Event:
     return event
 
 
+def _hide_people(logger: Any, method: str, event: Event) -> Event:
+    """Leave of each address only its domain, in whatever field it stands."""
+    for name, value in event.items():
+        if name != "exc_info":  # becomes text further on
+            event[name] = _without_people(value)
+    return event
+
+
+def _without_people(value: Any) -> Any:
+    shown = value if isinstance(value, str) else repr(value)
+    if "@" not in shown:
+        return value
+    match value:
+        case dict():
+            return {_without_people(name): _without_people(one) for name, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_without_people(one) for one in value]
+        case _:
+            return _WHO.sub(_SOMEBODY, shown)
+
+
 def _json_ending() -> list[Processor]:
-    return [structlog.processors.format_exc_info, _as_json]
+    return [structlog.processors.format_exc_info, _hide_people, _as_json]
 
 
 def _as_json(logger: Any, method: str, event: Event) -> str:
@@ -131,6 +158,7 @@ def _as_json(logger: Any, method: str, event: Event) -> str:
 
 def _console_ending() -> list[Processor]:
     return [
+        _hide_people,
         _escape_controls,
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain_traceback),
     ]
@@ -146,7 +174,7 @@ def _escape_controls(logger: Any, method: str, event: Event) -> Event:
 def _plain_traceback(stream: TextIO, exc_info: Any) -> None:
     text = io.StringIO()
     structlog.dev.plain_traceback(text, exc_info)
-    stream.write(CONTROLS_BUT_LINES.sub(_escaped, text.getvalue()))
+    stream.write(CONTROLS_BUT_LINES.sub(_escaped, _without_people(text.getvalue())))
 
 
 def _escaped(match: re.Match[str]) -> str:

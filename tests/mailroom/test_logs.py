@@ -148,3 +148,72 @@ def test_sto_6_a_line_that_cannot_be_written_stops_nobody(capfd: pytest.CaptureF
     get_logger("worker").info("afterwards")
 
     assert [event["event"] for event in map(json.loads, capfd.readouterr().err.splitlines())] == ["afterwards"]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("550 5.1.1 <jane.doe@customer.test>: unknown", "550 5.1.1 <***@customer.test>: unknown"),
+        ("jane@customer.test, o'brien+x=y@customer.test", "***@customer.test, ***@customer.test"),
+        ('"Jane Doe"@customer.test', "***@customer.test"),
+        ('{"to": "jane@customer.test"}', '{"to": "***@customer.test"}'),
+        ("bounce+jane=customer.test@lists.test", "***@lists.test"),
+        ("jane@doe@customer.test", "***@***@customer.test"),
+        ("jürgen@müller.test", "***@müller.test"),
+        ("amqp://guest:canary@broker:5672/", "amqp://guest:***@broker:5672/"),
+        ("a line with an @ alone", "a line with an @ alone"),
+    ],
+)
+@pytest.mark.parametrize("style", list(LogStyle))
+def test_sec_14_people_are_hidden(capsys: pytest.CaptureFixture[str], style: LogStyle, text: str, written: str) -> None:
+    """Of an address that a server or a database quotes, only where it is at is written, as of a URL's password."""
+    configure_logs(style)
+    get_logger("worker").info("ended", detail=text)
+
+    [line] = _lines(capsys)
+    assert written in (json.loads(line)["detail"] if style is LogStyle.JSON else line)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["jane@customer.test"],
+        {"jane@customer.test": ("jane@customer.test",)},
+        b"jane@customer.test",
+        ValueError("jane@x"),
+    ],
+    ids=["list", "dict", "bytes", "error"],
+)
+@pytest.mark.parametrize("style", list(LogStyle))
+def test_sec_14_people_are_hidden_in_any_value(
+    capsys: pytest.CaptureFixture[str], style: LogStyle, value: object
+) -> None:
+    """However deep in a value an address is, and in the words of an error with its traceback, it is not written."""
+    configure_logs(style)
+    try:
+        _fail_with(f"refused: {value!r}")
+    except ValueError:
+        get_logger("worker").exception("failed", value=value)
+        logging.getLogger("asyncio").exception("task of %s failed", value)
+
+    written = capsys.readouterr().err
+    assert "jane" not in written
+    assert written.count("***@") >= 2
+
+
+def test_sec_14_what_is_nobody_stays_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbers, lists and nothing are written as before."""
+    configure_logs()
+    get_logger("worker").info("ended", number=1, much=1.5, so=True, nothing=None, ids=["a", 2])
+
+    [event] = _events(capsys)
+    assert [event[name] for name in ("number", "much", "so", "nothing", "ids")] == [1, 1.5, True, None, ["a", 2]]
+
+
+def test_sec_14_no_text_takes_long_to_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    """A megabyte written to take for ever is written."""
+    configure_logs()
+    for text in ("a" * 1_000_000 + " @", '"' * 500_000 + "@", "a@" * 300_000, '"a' * 300_000 + "@"):
+        get_logger("worker").info("ended", detail=text)
+
+    assert len(_lines(capsys)) == 4

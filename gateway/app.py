@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import msgspec
-from aiohttp import hdrs, http_parser, web
+from aiohttp import http_parser, web
 
 from gateway.admin.console import Console
 from gateway.admin.pages import open_console
@@ -27,7 +27,7 @@ from mailroom.health import health_answer, health_app
 from mailroom.logs import get_logger
 from mailroom.loops import start_loop
 from mailroom.queue.port import Queue
-from mailroom.serving import CROWD, REFUSAL, Crowd
+from mailroom.serving import CROWD, FAULT_ID, REFUSAL, Crowd, new_fault_id
 from mailroom.settings import Settings
 from mailroom.store.port import Store
 from mailroom.tally import Tally
@@ -110,7 +110,6 @@ class Gateway:
         )
         self.app[REFUSAL] = answers.not_http
         self.app[CROWD] = self.crowd
-        self.app.on_response_prepare.append(_nameless)
         self.app.on_response_prepare.append(self._last_answers)
         routes.add_routes(self.app, counter)
         cloud_routes.add_routes(self.app, platform)
@@ -224,11 +223,6 @@ class Gateway:
         return health_answer("ready", self.unready())
 
 
-async def _nameless(_: web.Request, response: web.StreamResponse) -> None:
-    """Nobody needs to know what we are made of."""
-    response.headers.pop(hdrs.SERVER, None)
-
-
 @web.middleware
 async def always_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Every answer is JSON, whatever happens: clients throw, and wait for ever, on anything else."""
@@ -245,8 +239,12 @@ async def always_json(request: web.Request, handler: _Handler) -> web.StreamResp
         # The client went away while it was sending; nobody reads this.
         return _json(200, answers.again_later())
     except Exception:
-        log.exception("request failed by our own fault", path=request.path)
-        return _json(200, answers.again_later())
+        fault_id = new_fault_id()
+        log.exception("request failed by our own fault", path=request.path, fault_id=fault_id)
+        response = _json(200, answers.again_later())
+        # The body is what clients know, and has room for nothing else.
+        response.headers[FAULT_ID] = fault_id
+        return response
 
 
 def _json(status: int, body: object) -> web.Response:

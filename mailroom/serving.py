@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -87,6 +88,9 @@ _log.addFilter(_without_its_words)
 
 #: How many may be connected to an application; without it, any number.
 CROWD: web.AppKey[Crowd] = web.AppKey("crowd")
+
+#: The header that tells it where the body may not.
+FAULT_ID = "X-Fault-Id"
 
 #: An application's body for what is refused before it becomes a request, by the HTTP status.
 REFUSAL: web.AppKey[Callable[[int], Any]] = web.AppKey("refusal")
@@ -251,6 +255,11 @@ class _TurnedAway(asyncio.Protocol):
         self._end.cancel()
 
 
+def new_fault_id() -> str:
+    """What a fault of ours is called in the answer and in the log, and so found by whoever was told (SEC-15)."""
+    return secrets.token_hex(8)
+
+
 def _plainly(status: int) -> Any:
     return {"status": status}
 
@@ -294,6 +303,7 @@ async def serving(
     """
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
+    app.on_response_prepare.append(_nameless)
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=shutdown_seconds)
     await runner.setup()
     server, refusal = runner.server, app.get(REFUSAL, _plainly)
@@ -311,6 +321,11 @@ async def serving(
     finally:
         listening.close()
         await runner.cleanup()
+
+
+async def _nameless(_: web.Request, response: web.StreamResponse) -> None:
+    """Nobody needs to know what we are made of."""
+    response.headers.pop(hdrs.SERVER, None)
 
 
 def _bound(listening: asyncio.Server) -> str:

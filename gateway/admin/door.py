@@ -17,7 +17,7 @@ from gateway.admin.known_browsers import KNOWN_FOR
 from gateway.admin.posted import posted
 from mailroom.logs import get_logger
 from mailroom.roles import Permission, may
-from mailroom.serving import from_our_page
+from mailroom.serving import from_our_page, new_fault_id
 from mailroom.store import sign_ins
 from mailroom.store.integrations import UnknownIntegration
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
@@ -248,8 +248,10 @@ def last_resort(console: Console) -> Any:
         except ConnectionError:
             raise
         except Exception:
-            log.exception("page failed by our own fault", path=request.path)
-            return _plain_problem(console, 500, "This failed by our fault", "The log of the gateway says more.")
+            fault_id = new_fault_id()
+            log.exception("page failed by our own fault", path=request.path, fault_id=fault_id)
+            told = f"The log of the gateway says more, beside {fault_id}."
+            return _plain_problem(console, 500, "This failed by our fault", told)
 
     return handle
 

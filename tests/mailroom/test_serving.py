@@ -316,3 +316,23 @@ async def test_int_5_all_together_have_so_many_connections() -> None:
 
     assert told == ["200"] * 4 + ["503"] * 3
     assert app[CROWD].here == 0
+
+
+async def test_sec_15_no_answer_says_what_we_are_made_of() -> None:
+    """Whatever is served, and whatever goes wrong, no answer names the server or its version."""
+
+    async def fail(_: web.Request) -> web.Response:
+        raise LookupError("ours")
+
+    app = web.Application()
+    app.router.add_get("/", fail)
+    async with serving(app, "127.0.0.1:0") as address, aiohttp.ClientSession() as session:
+        told = [await _told(session, f"http://{address}{path}") for path in ("/", "/nothing")]
+
+    assert [status for status, _ in told] == [500, 404]
+    assert not [text for _, text in told if "aiohttp" in text.lower() or "python" in text.lower()]
+
+
+async def _told(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:
+    async with session.get(url) as answer:
+        return answer.status, f"{answer.headers} {await answer.text()}"

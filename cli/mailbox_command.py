@@ -1,6 +1,7 @@
 """`mailroom mailbox`: the development mailbox alone."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from cyclopts import Parameter
 
 from cli.commands import run
 from cli.mailbox.faults import Faults
+from cli.mailbox.frame import OwnShell
 from cli.mailbox.kept_faults import keeping_faults
 from cli.mailbox.letters import Letters
 from cli.mailbox.pages import add_routes
@@ -31,14 +33,17 @@ def mailbox(
     folder: Annotated[
         Path | None, Parameter(help="Where to keep it. Without it: the folder mailbox in MAILROOM_DATA_DIR.")
     ] = None,
+    name: Annotated[
+        tuple[str, ...], Parameter(help="A name with dots that browsers may ask for it by, besides its address.")
+    ] = (),
 ) -> int:
     """Run the development mailbox alone: a real SMTP server that keeps what it gets, and shows it in a browser."""
     configure_logs(LogStyle.CONSOLE, LogLevel.WARNING)
-    run(_mailbox(smtp, pages, folder))
+    run(_mailbox(smtp, pages, folder, name))
     return 0
 
 
-async def _mailbox(smtp: str, pages: str | None, folder: Path | None) -> None:
+async def _mailbox(smtp: str, pages: str | None, folder: Path | None, names: Sequence[str]) -> None:
     settings = from_environment()
     stop = stop_signal()
     app = web.Application()
@@ -48,7 +53,7 @@ async def _mailbox(smtp: str, pages: str | None, folder: Path | None) -> None:
         faults = await stack.enter_async_context(keeping_faults(folder / "faults.json"))
         server = await stack.enter_async_context(await take_mail(letters, smtp, faults))
         host = smtp.rpartition(":")[0]
-        add_routes(app, letters, smtp_address=f"{host}:{server.port}", faults=faults)
+        add_routes(app, letters, smtp_address=f"{host}:{server.port}", faults=faults, shell=OwnShell(names))
         where = pages or settings.admin_listen
         variable = "--pages" if pages else "MAILROOM_ADMIN_LISTEN"
         address = await stack.enter_async_context(listening(app, where, variable, shutdown_seconds=3.0))

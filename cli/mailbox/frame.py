@@ -1,7 +1,8 @@
 """What stands around the mailbox's pages: their own layout, or that of whoever takes them in."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -37,6 +38,32 @@ def told(policy: str = OUR_PAGE) -> dict[str, str]:
     return {**_ALWAYS, "Content-Security-Policy": policy}
 
 
+_ANOTHER_NAME = (
+    "The mailbox is not shown under this name. Open it by its address, http://127.0.0.1:…, or start it with --name and "
+    "the name."
+)
+#: Nobody can have a name below these (RFC 6761, RFC 9476 and ICANN's resolution on .internal).
+_NOBODYS = (".localhost", ".test", ".internal")
+
+
+def leads_nowhere_else(host: str, names: Collection[str]) -> bool:
+    """Whether the Host of a request is an address, or a name that no stranger can have led here.
+
+    A page of evil.example whose name is answered with 127.0.0.1 is, to the browser, of one origin with ours (DNS
+    rebinding): it could read every letter.
+    """
+    name = re.sub(r":\d+$", "", host).strip("[]").rstrip(".").lower()
+    return name in names or "." not in name or name.endswith(_NOBODYS) or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 class Problem(Exception):
     """What was asked for cannot be had; the text says so to a person."""
 
@@ -59,14 +86,22 @@ class Shell(Protocol):
 
 
 class OwnShell:
-    """The mailbox alone: a plain layout, for everybody who can reach it."""
+    """The mailbox alone: a plain layout, for everybody who can reach it, under its address or one of these names."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[str] = ()) -> None:
         self._layout = _templates().get_template("base.html")
+        self._names = frozenset(name.lower() for name in names)
 
     def guard(self, handler: Handler) -> Handler:
-        """For everybody."""
-        return handler
+        """For everybody, but no page elsewhere whose name was made to lead here."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            host = request.headers.get(hdrs.HOST)
+            if host is None or leads_nowhere_else(host, self._names):
+                return await handler(request)
+            return web.Response(status=403, text=_ANOTHER_NAME, headers=told())
+
+        return answer
 
     def page(self, request: web.Request, *, title: str, main: Markup, stylesheet: str, status: int) -> web.Response:
         """In the plain layout, whose own look is beside that of the main part."""

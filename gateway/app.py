@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import msgspec
-from aiohttp import http_parser, web
+from aiohttp import hdrs, http_parser, web
 
 from gateway.admin.console import Console
 from gateway.admin.pages import open_console

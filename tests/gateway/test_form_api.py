@@ -211,7 +211,23 @@ async def test_a_body_that_says_it_is_too_large_is_refused_for_good(office: Offi
 ORIGIN = "https://www.company.test"
 
 
-@pytest.mark.parametrize(("origin", "allowed"), [(ORIGIN, ORIGIN), ("https://evil.test", None), ("null", None)])
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        (ORIGIN, ORIGIN),
+        ("https://evil.test", None),
+        ("null", None),
+        ("", None),
+        ("*", None),
+        ("http://www.company.test", None),
+        ("https://www.company.test:8443", None),
+        ("https://www.company.test.evil.test", None),
+        ("https://evilwww.company.test", None),
+        ("https://WWW.company.test", None),
+        ("https://www.company.test/", None),
+        ("https://www.company.test, https://evil.test", None),
+    ],
+)
 async def test_sec_13_pages_of_configured_origins(office: Office, origin: str, allowed: str | None) -> None:
     """Answers and preflights allow configured origins and the widgets' headers, and nobody else; never credentials."""
     services = {"web": EmailOptions(allowed_origins=(ORIGIN,), rate_limit=None)}
@@ -229,6 +245,32 @@ async def test_sec_13_pages_of_configured_origins(office: Office, origin: str, a
     assert answer.headers.get("Access-Control-Allow-Origin") == allowed
     assert "Access-Control-Allow-Credentials" not in answer.headers
     assert ("apikey" in preflight.headers.get("Access-Control-Allow-Headers", "")) == (allowed is not None)
+
+
+async def test_sec_13_nobody_is_allowed_unasked(office: Office) -> None:
+    """Where no origin is configured no answer of any door allows one; where all are, it says so without credentials."""
+    services = {"open": EmailOptions(allowed_origins=("*",), rate_limit=None)}
+    paths = (
+        "/genesys/2/email/support",
+        "/genesys/2/email/open",
+        "/api/v2/integrations",
+        "/oauth/token",
+        "/healthz",
+        "/x",
+    )
+    told: dict[str, set[str | None]] = {}
+    async with office.gateway(services=services):
+        for path in paths:
+            for method in ("OPTIONS", "GET", "POST"):
+                for origin in (ORIGIN, "null"):
+                    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+                    url = f"http://{office.addresses[0]}{path}"
+                    async with office.session.request(method, url, headers=asked) as answer:
+                        told.setdefault(path, set()).add(answer.headers.get("Access-Control-Allow-Origin"))
+                    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+    assert told.pop("/genesys/2/email/open") <= {"*", None}
+    assert set().union(*told.values()) == {None}
 
 
 async def test_sec_3_a_mailbox_only_where_allowed(office: Office) -> None:

@@ -230,6 +230,7 @@ def test_the_database_follows_the_data_folder(load: Load) -> None:
         ("[email]\nrate_limit = '60'", "[email] rate_limit: '60' is not a rate"),
         ("[email]\nrate_limit = true", "[email] rate_limit: True is not a rate"),
         ("[email]\nallowed_origins = ['company.com']", "[email] allowed_origins: 'company.com' is no origin"),
+        ("[email]\nallowed_origins = ['null']", "[email] allowed_origins: 'null' is no origin"),
         ("[email]\nany_service = 'yes'", "[email] any_service: 'yes' is neither true nor false"),
         ("[email]\napikey = 'a'\napi_keys = ['b']", "[email] api_keys: says the same as [email] apikey; keep one"),
         ("[email.'a b']", "[email] a b: is no good name"),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tests.services import Sink, free_port
 from tests.smtp_server import Act, Certificate, HangUp, Say, ScriptedSmtp, Stall, scripted_smtp
 from tests.worker.test_pool import an_integration
 from worker import smtp
+from worker.lookups import Found, Lookups
 from worker.pool import Pool
 from worker.smtp import Connection, Timeouts, open_connection
 
@@ -806,6 +808,47 @@ async def test_sec_5_what_is_looked_at_is_what_is_connected_to(server: ScriptedS
     await connection.quit()
 
     assert peer[0] in seen
+
+
+async def test_sec_5_a_name_that_flips_after_the_check_leads_nowhere(
+    server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that first tells an allowed address and then one of the inside gets no connection to either."""
+    allowed, inside = "127.0.0.2", "127.0.0.1"
+    answers = [allowed, inside, inside, allowed]
+    asked: list[str] = []
+
+    def flipping(host: str, port: int) -> list[Found]:
+        asked.append(answers[len(asked)])
+        return list(socket.getaddrinfo(asked[-1], port, type=socket.SOCK_STREAM))
+
+    monkeypatch.setattr(smtp, "_lookups", Lookups(flipping))
+    account = replace(server.account(), host="rebinding.test")
+    way = destinations([f"{allowed}:*"], ())
+    told = [await open_connection(account, "worker.test", PATIENT, destinations=way) for _ in answers]
+
+    # One question for each connection: the port of the allowed address is closed, and what is inside is refused.
+    assert asked == answers
+    assert [one.reply.text == NOT_ALLOWED for one in told if isinstance(one, Deferred)] == [False, True, True, False]
+    assert server.connections == 0
+
+
+async def test_sec_5_one_name_with_an_address_inside_is_refused(
+    server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that leads to an allowed address and to one of the inside, by a CNAME or otherwise, is connected to nowhere."""
+
+    def both(host: str, port: int) -> list[Found]:
+        wheres = ("127.0.0.2", "127.0.0.1", "::ffff:127.0.0.1")
+        return [one for where in wheres for one in socket.getaddrinfo(where, port, type=socket.SOCK_STREAM)]
+
+    monkeypatch.setattr(smtp, "_lookups", Lookups(both))
+    account = replace(server.account(), host="both.test")
+    told = await open_connection(account, "worker.test", PATIENT, destinations=destinations(["127.0.0.2:*"], ()))
+
+    assert isinstance(told, Deferred)
+    assert told.reply.text == NOT_ALLOWED
+    assert server.connections == 0
 
 
 async def test_sec_5_an_allowed_relay_is_connected_to(server: ScriptedSmtp) -> None:

@@ -1,6 +1,7 @@
 """What every page tells the browser, and which forms are ours (SEC-8, SEC-9, SEC-15)."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,28 @@ async def test_sec_9_every_answer_has_the_headers(admin: Visitor) -> None:
         assert seen.headers["Cache-Control"] == "no-store"
         assert "Server" not in seen.headers
         assert "Strict-Transport-Security" not in seen.headers, "it came without TLS"
+
+
+#: What would run or style a page from within it.
+INLINE = re.compile(
+    r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|javascript:|\ssrc=.(?!/)|<base|<object|<embed", re.IGNORECASE
+)
+
+
+async def test_sec_9_every_page_there_is_has_the_headers(office: Office, admin: Visitor) -> None:
+    """Each route of the admin port is answered with the headers, and none of its pages has anything inline."""
+    row = await office.store.read(integrations.named, "main")
+    for page in PAGES:
+        path = page.path.replace("{id}", str(row.id)).replace("{integration}", str(row.id))
+        path = path.replace("{fingerprint}", "0" * 32).replace("{number}", "1").replace("{service}", "support")
+        if page.method == "GET" and not path.endswith("live"):
+            seen = await admin.get(path)
+            assert seen.status in {200, 303, 404}, path
+            assert "default-src 'none'" in seen.headers["Content-Security-Policy"], path
+            assert "unsafe" not in seen.headers["Content-Security-Policy"], path
+            assert seen.headers["X-Content-Type-Options"] == "nosniff", path
+            assert seen.headers["Cache-Control"] == "no-store", path
+            assert not INLINE.search(seen.text), path
 
 
 async def test_sec_7_over_tls_the_cookie_is_for_this_host_and_tls_only(tmp_path: Path, office: Office) -> None:

@@ -1,6 +1,7 @@
 """POST /oauth/token, and what a token is good for."""
 
 import asyncio
+import base64
 import json
 from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
@@ -180,3 +181,27 @@ async def test_sec_12_tokens_and_secrets_are_nowhere(
         assert token not in kept
         assert secret not in kept
     assert "client logged in" in {event["event"] for event in logged}
+
+
+@pytest.mark.parametrize("name", ["access_token", "token", "apikey", "Authorization"])
+async def test_sec_12_a_token_counts_in_its_header_only(caller: Caller, name: str) -> None:
+    """In a URL, a cookie, a header of another name or a body a token would end in logs and histories: there it is none."""
+    token = await caller.token()
+    told = [
+        await caller.raw("GET", f"/api/v2/integrations?{name}={token}"),
+        await caller.raw("GET", "/api/v2/integrations", headers={"Cookie": f"{name}={token}"}),
+        await caller.raw("GET", "/api/v2/integrations", headers={"apikey": token}),
+        await caller.raw("POST", "/api/v2/integrations", data={name: token}),
+        await caller.raw("GET", "/api/v2/integrations", headers={"Authorization": token}),
+    ]
+
+    assert [answer.status for answer in told] == [401] * len(told)
+
+
+async def test_sec_12_secrets_and_tokens_cannot_be_guessed(caller: Caller) -> None:
+    """Each is 256 bits of the system's randomness, and no two are alike."""
+    secrets = [client.secret for client in caller.clients.values()]
+    tokens = [await caller.token(role) for role in caller.clients]
+
+    assert {len(base64.urlsafe_b64decode(f"{one}=")) for one in secrets + tokens} == {32}
+    assert len({*secrets, *tokens}) == len(secrets + tokens)

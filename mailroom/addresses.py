@@ -31,6 +31,9 @@ def check_address(text: str) -> str | None:
     local_part, _, domain = text.rpartition("@")
     if len(local_part) > LONGEST_LOCAL_PART or _LOCAL_PART.fullmatch(local_part) is None:
         return None
+    if "=?" in local_part:
+        # Atoms that some reader of the header takes for an encoded word (RFC 2047), and so for another address.
+        return None
     ascii_domain = _ascii_domain(domain)
     if ascii_domain is None:
         return None

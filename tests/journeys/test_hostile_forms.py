@@ -138,6 +138,19 @@ async def test_sec_1_no_form_can_smuggle_a_message(office: Office, smtp_sink: Si
     assert smtp_sink.count() == len(DOTS)
 
 
+async def test_sec_2_what_was_checked_is_what_the_server_is_told(office: Office) -> None:
+    """Each mailbox that passes is byte for byte the one recipient of its mail, whatever characters are in it."""
+    names = ["o'brien", "x/y=z", "a+b", "a.b", "#$&'*+/=^_`{|}~-?", "bounce+jane=customer.test", "0", "A" * 64]
+    email = replace(office.settings.email, allowed_mailboxes=("*@company.test",))
+    async with scripted_smtp() as smtp, office.everything(smtp.port, email=email):
+        for name in names:
+            status, _ = await office.post("support", {**FORM, "mailbox": f"{name}@Company.TEST"})
+            assert status == 200, name
+        await arrived(smtp, len(names))
+
+    assert sorted(mail.rcpt_to for mail in smtp.completed) == sorted((f"{name}@company.test",) for name in names)
+
+
 #: Where strangers would like to send: elsewhere, and what only looks like ours.
 HOSTS = ("evil.test", "customer.test", "company.test.evil.test", "evilcompany.test", "sub.company.test", "company.tes")
 #: What a careless comparison takes for an allowed mailbox.

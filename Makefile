@@ -4,6 +4,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 ARGS ?=
+# --required: fail also where nobody could be asked about known vulnerabilities.
+AUDIT ?=
 # How many processes share the tests; each brings up its own services. Many tests wait more than they work.
 JOBS ?= 3
 
@@ -20,11 +22,13 @@ test: .venv/development  ## install missing services (as root on Debian) and run
 	tests/install-services.sh
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
-check: .venv/development  ## format, lint, types, import contracts
+check: .venv/development  ## format, lint, types, import contracts, security (AUDIT=--required before a release)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive mailroom gateway worker cli deploy
+	$(BIN)/python -m tests.audit $(AUDIT)
 
 bench: .venv/development  ## the measured claims, beside the peers they are held against
 	tests/install-services.sh

@@ -126,6 +126,9 @@ class _Speaker(web.RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """In JSON also about what never becomes a request: on anything else widgets throw, and wait for ever."""
+        if isinstance(exc, UnicodeEncodeError) and not request.headers.get(hdrs.EXPECT, "").isascii():
+            # aiohttp's own answer to such a header cannot be encoded: the sender's mistake, and no fault of ours.
+            status, exc = 417, HttpProcessingError(code=417)
         told = super().handle_error(request, status, exc, message)
         answer = _json(told.status, self._refusal(told.status))
         answer.headers[hdrs.SERVER] = "Mailroom"  # without it aiohttp would tell its name and version

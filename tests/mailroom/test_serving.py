@@ -318,6 +318,20 @@ async def test_int_5_all_together_have_so_many_connections() -> None:
     assert app[CROWD].here == 0
 
 
+async def test_sec_15_an_expectation_of_any_bytes_is_the_senders_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    """A header Expect that is no text is 417 on every path, also where no handler of ours looks at it, and no fault."""
+    async with serving(web.Application(), "127.0.0.1:0") as address:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /nothing HTTP/1.1\r\nHost: x\r\nExpect: \xff\xfe\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 417 ")
+    assert answer.endswith(b'{"status":417}')
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_sec_15_no_answer_says_what_we_are_made_of() -> None:
     """Whatever is served, and whatever goes wrong, no answer names the server or its version."""
 

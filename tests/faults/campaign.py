@@ -120,7 +120,8 @@ async def _inflict(
     until = time.time()
     notebook.write(
         Happened(
-            name=fault.name, since=since, until=until, cuts_records=fault.cuts_records, closed=closed, undone=undone
+            name=fault.name, since=since, until=until, cuts_records=fault.cuts_records, mute=fault.mute, closed=closed,
+            undone=undone,
         )
     )  # fmt: skip
     tell(

@@ -31,6 +31,8 @@ class During:
     seconds: float
     requests: int
     answered: int
+    #: Whether nobody was left to answer.
+    mute: bool = False
 
     @property
     def share(self) -> float:
@@ -40,7 +42,7 @@ class During:
     @property
     def is_enough(self) -> bool:
         """Whether enough did; of few requests one may always be missed."""
-        return self.share >= ANSWERED_SHARE or self.requests - self.answered <= 1
+        return self.mute or self.share >= ANSWERED_SHARE or self.requests - self.answered <= 1
 
 
 @dataclass(slots=True)
@@ -185,7 +187,7 @@ def _is_ungated(copy: Copied, happened: Iterable[Happened]) -> bool:
 def _fared(fault: Happened, submitted: Iterable[Submitted]) -> During:
     here = [one for one in submitted if fault.since <= one.at <= fault.until and not one.aborted]
     answered = sum(one.said is not None and one.seconds <= ANSWERED_WITHIN for one in here)
-    return During(fault.name, fault.until - fault.since, len(here), answered)
+    return During(fault.name, fault.until - fault.since, len(here), answered, fault.mute)
 
 
 def _named(copy: Copied) -> str:

@@ -51,6 +51,8 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, tag="happened"):
     until: float
     #: Whether it can come between a completed message and the record of it.
     cuts_records: bool = False
+    #: Whether it left nobody who could answer.
+    mute: bool = False
     #: Since and until when nothing may begin to be sent.
     closed: tuple[float, float] | None = None
     #: Why it could not be inflicted or undone; then the run says nothing about it.

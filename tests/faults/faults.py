@@ -34,6 +34,8 @@ class Fault(Generic[Troubled]):
     cuts_records: bool = False
     #: Nothing may be begun while it lasts, after the second that a change of state may take.
     closes: bool = False
+    #: Whether it leaves anybody who could answer.
+    mute: bool = False
 
 
 class TakesMail(Protocol):

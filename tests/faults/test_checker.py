@@ -102,6 +102,13 @@ def test_one_in_a_hundred_may_be_late(late: int, holds: bool) -> None:  # noqa: 
     assert verdict.during[0].requests == 100
 
 
+def test_who_is_dead_need_not_answer() -> None:
+    """A fault that leaves nobody is no reason to miss answers."""
+    requests = [asked(number, said=None, id=None) for number in range(100)]
+
+    assert check(requests, [], [], [fault(99.0, 101.0, mute=True)]).holds
+
+
 def test_what_was_not_done_proves_nothing() -> None:
     """A fault that could not be inflicted breaks the run."""
     assert not check([], [], [], [fault(1.0, 2.0, undone="nobody came there")]).holds

@@ -21,6 +21,9 @@ Result = TypeVar("Result")
 #: server is shutting down or crashed, 58 system error. Whether it had committed is anybody's guess.
 _LOST = ("08", "57P0", "58")
 
+#: A prepared statement is not on the connection it was prepared on, or is there already.
+_STATEMENT_GONE = ("26000", "42P05")
+
 #: Where a pooled connection keeps when it was made.
 _MADE_AT = "made_at"
 
@@ -36,7 +39,7 @@ class PostgresqlStore:
     ) -> None:
         self._budget = connect_timeout + command_timeout
 
-        def engine(**settings: str) -> AsyncEngine:
+        def engine() -> AsyncEngine:
             made = create_async_engine(
                 _driver_url(url),
                 pool_size=max(1, connections // 2),
@@ -45,7 +48,7 @@ class PostgresqlStore:
                 connect_args={
                     "timeout": connect_timeout,
                     "command_timeout": command_timeout,
-                    "server_settings": {"application_name": "mailroom", "timezone": "UTC", **settings},
+                    "server_settings": {"application_name": "mailroom", "timezone": "UTC"},
                 },
                 # Single statements commit by themselves, so a connection comes back with nothing to reset.
                 pool_reset_on_return=None,
@@ -61,7 +64,8 @@ class PostgresqlStore:
         # What every message passes finds its rows by key. A plan that was made and kept while the tables were small,
         # or after `live` was seen empty, would read them whole ever after: settling took five times as long at 30,000
         # rows as at none.
-        self._statements = engine(enable_seqscan="off")
+        self._statements = engine()
+        event.listen(self._statements.sync_engine, "connect", _never_read_whole_tables)
         self._questions = engine()
         self._transactions: AsyncEngine = self._questions.execution_options(isolation_level="READ COMMITTED")
 
@@ -153,6 +157,11 @@ def _told(error: BaseException, reach: _Reach) -> Exception:
     state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
     if isinstance(error, DataError | IntegrityError) or state.startswith(_ABOUT_DATA) or _is_our_mistake(error):
         return BadRow(_first_line(error))
+    if state in _STATEMENT_GONE:
+        return StoreUnavailable(
+            "the database is behind a pooler in transaction mode; Mailroom needs one in session mode, or none: "
+            f"{_first_line(error)}"
+        )
     if state and not state.startswith(_LOST):
         return StoreUnavailable(f"the database refused: {_first_line(error)}")
     lost = StoreUnavailable if reach is _Reach.SERVER else CommitUnknown
@@ -171,6 +180,11 @@ def _is_our_mistake(error: BaseException) -> bool:
 def _first_line(error: BaseException) -> str:
     text = str(getattr(error, "orig", error)) or type(error).__name__
     return text.splitlines()[0][:300]
+
+
+def _never_read_whole_tables(dbapi_connection: Any, record: Any) -> None:
+    # Asked for, not told at the start of the session: a pooler in between (PgBouncer) takes only what it knows there.
+    dbapi_connection.run_async(lambda connection: connection.execute("SET enable_seqscan = off"))
 
 
 def _note_time(dbapi_connection: Any, record: Any) -> None:

@@ -286,6 +286,26 @@ async def test_sto_1_a_black_hole_is_an_unknown_commit_in_time(far: PostgresqlSt
     assert await far.read(ask) == 1
 
 
+async def test_sto_1_a_pooler_in_transaction_mode_is_named(url: str) -> None:
+    """A prepared statement that is gone, as behind such a pooler, is told with what to do about it."""
+    store = PostgresqlStore(url, connections=1)
+    await store.read(ask)
+    await store.read(lambda tx: tx.exec_driver_sql("DEALLOCATE ALL"))
+    with pytest.raises(StoreUnavailable, match="session mode"):
+        await store.read(ask)
+    await store.aclose()
+
+
+async def test_statements_never_read_whole_tables(store: PostgresqlStore) -> None:
+    """What finds its rows by key is planned so, on every connection of its pool; questions are planned as they come."""
+
+    def planned(tx: Connection) -> str:
+        return str(tx.execute(sa.text("SHOW enable_seqscan")).scalar_one())
+
+    assert await asyncio.gather(*(store.statement(planned) for _ in range(4))) == ["off"] * 4
+    assert await asyncio.gather(*(store.read(planned) for _ in range(4))) == ["on"] * 4
+
+
 async def test_sto_1_stranded_connections_cost_one_answer_together(
     url: str, proxy: FaultProxy, postgres: Postgres
 ) -> None:

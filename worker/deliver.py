@@ -1,9 +1,10 @@
 """READ THIS FIRST. What happens to one claimed message: the gate, one attempt, and where it stands afterwards."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
@@ -12,7 +13,7 @@ from mailroom.gate import Closed, Enforcement, gate
 from mailroom.integration import Integration
 from mailroom.logs import get_logger
 from mailroom.message import Content, Status
-from mailroom.mime import UnsafeMessage, compose_off_loop
+from mailroom.mime import BUILT_ON_THE_LOOP, UnsafeMessage, compose_off_loop
 from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Uncertain
 from mailroom.store import messages
 from mailroom.store.content import NewerContent, UnreadableContent, decode_content
@@ -31,6 +32,10 @@ log = get_logger(__name__)
 ATTEMPT_SECONDS = 15 * 60
 
 
+#: Messages with large files that are composed at once: while that lasts each takes four times its files in memory.
+LARGE_AT_ONCE = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """What an attempt works with."""
@@ -42,6 +47,7 @@ class Desk:
     policy: RetryPolicy
     enforcement: Enforcement
     session: Session
+    room_for_large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +179,16 @@ async def wire_of(
     message: Claimed, content: Content, integration: Integration, desk: Desk
 ) -> bytes | Rejected | Deferred:
     """The message as it goes over the wire."""
+    large = sum(file.size for file in content.attachments) > BUILT_ON_THE_LOOP
     try:
-        files = [
-            file.content if file.content is not None else await desk.attachments.read(file.key or "")
-            for file in content.attachments
-        ]
-        return await compose_off_loop(
-            message.id, content, integration.from_address, integration.from_name, message.accepted_at, files
-        )
+        async with desk.room_for_large if large else contextlib.nullcontext():
+            files = [
+                file.content if file.content is not None else await desk.attachments.read(file.key or "")
+                for file in content.attachments
+            ]
+            return await compose_off_loop(
+                message.id, content, integration.from_address, integration.from_name, message.accepted_at, files
+            )
     except UnsafeMessage as error:
         return Rejected(Reply("compose", None, str(error)), Blame.US)
     except (AttachmentMissing, OSError) as error:

@@ -124,7 +124,7 @@ async def test_a_group_is_accepted_whole_or_not_at_all(store: Store, integration
     assert await store.statement(messages.claim, [fresh.id], uuid4()) == {}
 
 
-async def test_text_that_is_no_text_is_a_bad_row(store: Store, integration_id: UUID) -> None:
+async def test_sto_4_text_that_is_no_text_is_a_bad_row(store: Store, integration_id: UUID) -> None:
     """Half a surrogate pair cannot be stored, and says so as a bad row; the store works on."""
     with pytest.raises(BadRow):
         await accepted(store, integration_id, subject="\ud800")
@@ -140,7 +140,7 @@ async def test_files_are_kept_with_their_message(store: Store, integration_id: U
         await accepted(store, integration_id, files=("b" * 32,))
 
 
-async def test_eight_claimers_never_share_a_message(store: Store, integration_id: UUID) -> None:
+async def test_sto_2_eight_claimers_never_share_a_message(store: Store, integration_id: UUID) -> None:
     """However many sessions claim the same messages at once, each message is one session's."""
     group = [a_message(integration_id) for _ in range(64)]
     await store.statement(messages.accept, group)

@@ -12,7 +12,7 @@ from tests.services import Postgres, Sink
 from tests.smtp_server import Say, scripted_smtp
 
 
-async def test_doubled_tickets(office: Office, smtp_sink: Sink) -> None:
+async def test_dlv_3_doubled_tickets(office: Office, smtp_sink: Sink) -> None:
     """A message that several tickets name at the same time is sent once."""
     smtp_sink.start()
     await office.add_integration(smtp_sink.port)
@@ -37,7 +37,7 @@ async def test_doubled_tickets(office: Office, smtp_sink: Sink) -> None:
     assert smtp_sink.count() == 100
 
 
-async def test_a_session_declared_dead_sends_no_dot(office: Office) -> None:
+async def test_dlv_4_a_session_declared_dead_sends_no_dot(office: Office) -> None:
     """What was begun under a session that was declared dead ends before its dot; it arrives once, by a later attempt."""
     async with scripted_smtp() as smtp, office.gateway(), office.worker() as worker:
         await office.add_integration(smtp.port)

@@ -36,7 +36,7 @@ async def test_a_form_arrives(office: Office, smtp_sink: Sink) -> None:
     assert told == {"statusCode": 0, "interactionId": str(message_id), "status": "sent"}
 
 
-async def test_five_thousand_each_once(office: Office, smtp_sink: Sink) -> None:
+async def test_dlv_6_five_thousand_each_once(office: Office, smtp_sink: Sink) -> None:
     """Two gateways and three workers take 5,000 submissions, and each arrives once."""
     smtp_sink.start()
     await office.add_integration(smtp_sink.port)
@@ -58,7 +58,7 @@ async def test_five_thousand_each_once(office: Office, smtp_sink: Sink) -> None:
     assert sorted(delivered) == sorted(f"<{one}@company.test>" for one in ids)
 
 
-async def test_a_busy_server_gets_it_later(office: Office) -> None:
+async def test_dlv_11_a_busy_server_gets_it_later(office: Office) -> None:
     """A server that is busy now has the message after a retry, and the first attempt is on record."""
     async with scripted_smtp() as smtp:
         smtp.script("RCPT", "451 4.3.0 busy, try later", times=1)
@@ -87,7 +87,7 @@ async def test_a_refused_recipient_is_a_dead_letter(office: Office) -> None:
         assert (await office.integration()).reported_state is ReportedState.ACTIVE
 
 
-async def test_a_lost_answer_to_the_dot_is_tried_once_more_and_marked(office: Office) -> None:
+async def test_dlv_5_a_lost_answer_to_the_dot_is_tried_once_more_and_marked(office: Office) -> None:
     """When the answer to the final dot is lost, a form is sent once more, and marked as a possible duplicate."""
     async with scripted_smtp() as smtp:
         smtp.script("dot", HangUp(), times=1)

@@ -39,7 +39,7 @@ async def set_error(office: Office) -> None:
     assert await office.store.transaction(integrations.count_failure, blamed, now=datetime.now(UTC))
 
 
-async def test_a_flip_stops_four_workers(office: Office) -> None:
+async def test_dlv_8_a_flip_stops_four_workers(office: Office) -> None:
     """With 1,000 queued and 4 workers nothing new starts a second after ERROR; after the reset all arrive, each once."""
     async with scripted_smtp() as smtp:
         smtp.script("dot", Say("250 taken", seconds=0.05))

@@ -14,12 +14,13 @@ from mailroom.store import schema
 from tests.fault_proxy import Mode
 from tests.journeys.office import Office, a_row, proxied
 from tests.services import Postgres, RabbitMQ, Sink
+from tests.smtp_server import Stall, scripted_smtp
 
 #: What only the statement that commits a message contains.
 ACCEPT = b"INSERT INTO contents"
 
 
-async def test_the_broker_is_away(office: Office, rabbitmq: RabbitMQ, smtp_sink: Sink) -> None:
+async def test_dlv_1_the_broker_is_away(office: Office, rabbitmq: RabbitMQ, smtp_sink: Sink) -> None:
     """While the broker is away forms are still accepted, and they arrive, each once, when it is back."""
     smtp_sink.start()
     await office.add_integration(smtp_sink.port)
@@ -37,7 +38,7 @@ async def test_the_broker_is_away(office: Office, rabbitmq: RabbitMQ, smtp_sink:
     assert smtp_sink.count() == 21
 
 
-async def test_the_database_is_away(office: Office, postgres: Postgres, smtp_sink: Sink) -> None:
+async def test_sto_1_the_database_is_away(office: Office, postgres: Postgres, smtp_sink: Sink) -> None:
     """Without its database a gateway answers 1 and says it is not ready; it accepts again once the database is back."""
     smtp_sink.start()
     await office.add_integration(smtp_sink.port)
@@ -58,7 +59,7 @@ async def test_the_database_is_away(office: Office, postgres: Postgres, smtp_sin
     assert smtp_sink.count() == 1
 
 
-async def test_the_answer_to_a_commit_is_lost(office: Office, postgres: Postgres, smtp_sink: Sink) -> None:
+async def test_dlv_2_the_answer_to_a_commit_is_lost(office: Office, postgres: Postgres, smtp_sink: Sink) -> None:
     """A commit whose answer is lost is found out by its tombstone: it was done, so the answer is 0 and it arrives once."""
     smtp_sink.start()
     await office.add_integration(smtp_sink.port)
@@ -74,7 +75,7 @@ async def test_the_answer_to_a_commit_is_lost(office: Office, postgres: Postgres
     assert smtp_sink.count() == 2
 
 
-async def test_a_commit_is_lost_on_its_way(office: Office, postgres: Postgres, smtp_sink: Sink) -> None:
+async def test_dlv_2_a_commit_is_lost_on_its_way(office: Office, postgres: Postgres, smtp_sink: Sink) -> None:
     """A commit that never reached the database is answered 1, and its tombstone keeps it from ever being delivered."""
     smtp_sink.start()
     await office.add_integration(smtp_sink.port)
@@ -90,7 +91,7 @@ async def test_a_commit_is_lost_on_its_way(office: Office, postgres: Postgres, s
     assert smtp_sink.count() == 1
 
 
-async def test_a_tombstone_is_owed(office: Office, postgres: Postgres, smtp_sink: Sink) -> None:
+async def test_dlv_2_a_tombstone_is_owed(office: Office, postgres: Postgres, smtp_sink: Sink) -> None:
     """When the database stays away the answer is 1; the tombstone is written first when it is back, and nothing arrives."""
     smtp_sink.start()
     await office.add_integration(smtp_sink.port)
@@ -113,6 +114,30 @@ async def test_a_tombstone_is_owed(office: Office, postgres: Postgres, smtp_sink
     assert smtp_sink.count() == 1
 
 
+async def test_dlv_13_a_silent_server_stalls_nobody_elses_mail(office: Office) -> None:
+    """While one provider keeps every connection to it waiting, mail through another goes out, at its first try."""
+    async with scripted_smtp() as silent, scripted_smtp() as well:
+        await office.add_integration(silent.port, "silent")
+        await office.add_integration(well.port)
+        async with office.worker():
+            for name in ("silent", "main"):
+                await office.active(name)
+            silent.script("MAIL", Stall())
+            waiting, going = [
+                [a_row((await office.integration(name)).id) for _ in range(60)] for name in ("silent", "main")
+            ]
+            await office.queued(waiting)
+            await silent.reached("MAIL")
+            await office.queued(going)
+            standings = [await office.becomes(row.id, Status.SENT) for row in going]
+            still = [(await office.standing(row.id)).status for row in waiting]
+            silent.forget("MAIL")
+            silent.hang_up()
+
+    assert [standing.attempts for standing in standings] == [1] * 60
+    assert set(still) <= {Status.SENDING, Status.QUEUED}
+
+
 async def test_a_poisoned_row_fails_alone(office: Office, smtp_sink: Sink) -> None:
     """Of a hundred submissions in one group one is refused by the database; it alone is answered 1."""
     smtp_sink.start()
@@ -131,7 +156,7 @@ async def test_a_poisoned_row_fails_alone(office: Office, smtp_sink: Sink) -> No
     assert smtp_sink.count() == 99
 
 
-async def test_a_commit_outlives_its_request(office: Office, postgres: Postgres, smtp_sink: Sink) -> None:
+async def test_dlv_2_a_commit_outlives_its_request(office: Office, postgres: Postgres, smtp_sink: Sink) -> None:
     """A database that stands still for longer than a request may take, and then commits it, delivers nothing answered 1."""
     smtp_sink.start()
     await office.add_integration(smtp_sink.port)

@@ -75,7 +75,7 @@ async def test_many_files_at_once(attachments: AttachmentStore) -> None:
     assert len(set(keys)) == 20
 
 
-async def test_what_is_not_finished_leaves_nothing(attachments: AttachmentStore) -> None:
+async def test_sto_5_what_is_not_finished_leaves_nothing(attachments: AttachmentStore) -> None:
     """An upload that is left, by an error or otherwise, leaves no file behind, and its key names none."""
     async with attachments.upload() as left:
         await left.write(b"half")
@@ -88,7 +88,7 @@ async def test_what_is_not_finished_leaves_nothing(attachments: AttachmentStore)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])
-async def test_a_cancelled_upload_leaves_nothing_or_all(attachments: AttachmentStore, turns: int) -> None:
+async def test_sto_5_a_cancelled_upload_leaves_nothing_or_all(attachments: AttachmentStore, turns: int) -> None:
     """A client that goes away at any moment leaves a whole file or none."""
     task = asyncio.create_task(stored(attachments, b"x" * 1_000_000, b"y" * 1_000_000))
     for _ in range(turns):
@@ -134,7 +134,7 @@ async def test_another_process_reads_what_one_wrote(attachments: AttachmentStore
     assert await attachments.read(answer.stdout.strip()) == b"text"
 
 
-async def test_a_file_cannot_be_written_where_no_folder_can_be(tmp_path: Path) -> None:
+async def test_sto_6_a_file_cannot_be_written_where_no_folder_can_be(tmp_path: Path) -> None:
     """A store whose folder cannot be made says so with the system's own error."""
     (tmp_path / "file").write_text("in the way")
     attachments = AttachmentStore(tmp_path / "file" / "attachments")

@@ -316,7 +316,7 @@ def test_sec_2_an_address_that_could_be_read_two_ways_is_refused(address: str) -
         ascii_address(address)
 
 
-def test_a_domain_is_written_in_a_labels() -> None:
+def test_snd_6_a_domain_is_written_in_a_labels() -> None:
     """No server needs SMTPUTF8 for the sake of a domain, and the sharp s is not taken for two (IDNA 2008)."""
     assert ascii_address("info@straße.de") == "info@xn--strae-oqa.de"
 
@@ -328,7 +328,7 @@ def test_sec_1_our_own_headers_cannot_be_added_again(name: str) -> None:
         composed(a_content(headers=((name, "x"),)))
 
 
-async def test_a_large_message_built_in_a_thread_is_the_same() -> None:
+async def test_snd_10_a_large_message_built_in_a_thread_is_the_same() -> None:
     """Where a message is built makes no difference to it."""
     data = bytes(300_000)
     content = a_content(attachments=(Attachment(name="a.bin", media_type="application/pdf", size=len(data)),))

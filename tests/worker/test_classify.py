@@ -76,7 +76,7 @@ def test_a_strange_answer_to_the_dot_is_uncertain() -> None:
 
 
 @given(st.text(st.characters(codec=None)))
-def test_reply_text_is_one_short_printable_line(text: str) -> None:
+def test_snd_12_reply_text_is_one_short_printable_line(text: str) -> None:
     """Whatever a server says fits into one line of a log (SND-12)."""
     kept = read_reply("RCPT", 550, text).text
 
@@ -84,7 +84,7 @@ def test_reply_text_is_one_short_printable_line(text: str) -> None:
     assert kept.isprintable()
 
 
-def test_control_characters_are_shown_escaped() -> None:
+def test_snd_12_control_characters_are_shown_escaped() -> None:
     """A terminal that shows the reply is not steered by it."""
     assert read_reply("RCPT", 550, "5.1.1 a\x1b[2Jb\udcff").text == "5.1.1 a\\x1b[2Jb\\udcff"
 

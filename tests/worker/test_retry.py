@@ -64,7 +64,7 @@ LONG_AGO = NOW - timedelta(seconds=1)
         (Uncertain(REPLY), {"kind": Kind.CAMPAIGN}, GiveUp(Status.UNCERTAIN, "uncertain")),
     ],
 )
-def test_the_next_step(outcome: Outcome, changes: dict[str, object], expected: Step) -> None:
+def test_dlv_12_the_next_step(outcome: Outcome, changes: dict[str, object], expected: Step) -> None:
     """Each outcome leads where the table says, by kind, age and attempts."""
     assert step(outcome, **changes) == expected  # type: ignore[arg-type]  # one row of the table
 
@@ -90,7 +90,7 @@ def test_every_dead_letter_is_one_a_person_can_redrive(kind: Kind) -> None:
         assert Status.QUEUED in MOVES[given_up.status]
 
 
-def test_delays_double_up_to_the_longest() -> None:
+def test_dlv_12_delays_double_up_to_the_longest() -> None:
     """5, 10, 20, 40 minutes, and then 67 for as long as it takes."""
     minutes = [POLICY.delay_after(attempt, 0).total_seconds() / 60 for attempt in range(1, 7)]
 
@@ -103,7 +103,7 @@ def test_delays_stay_in_their_bounds(attempt: int, jitter: float) -> None:
     assert timedelta(minutes=4) <= POLICY.delay_after(attempt, jitter) <= timedelta(seconds=4000)
 
 
-def test_what_failed_together_does_not_come_back_together() -> None:
+def test_dlv_12_what_failed_together_does_not_come_back_together() -> None:
     """The dice spread the retries of one moment over at least a tenth of the delay."""
     delays = [POLICY.delay_after(9, tenth / 10) for tenth in range(10)]
 

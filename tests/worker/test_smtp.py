@@ -374,6 +374,21 @@ async def test_snd_3_a_slow_server_that_reads_on_gets_the_whole_message() -> Non
     assert taken * 0.005 > 0.4
 
 
+async def test_snd_9_we_say_our_own_name() -> None:
+    """The name said at EHLO is the one that was given: nobody looks it up, whatever the resolver does."""
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.extend(await speak(reader, writer, {b"EHLO": b"250 raw.test"}))
+
+    async with raw_server(listen) as account:
+        opened = await open_connection(account, "worker.test", PATIENT)
+        assert isinstance(opened, Connection)
+        opened.close()
+
+    assert heard == [b"EHLO worker.test\r\n"]
+
+
 # --- Security --------------------------------------------------------------------------------------------------------
 
 

@@ -505,7 +505,7 @@ async def _all_arrived(session: aiohttp.ClientSession, deployment: Deployment) -
 
 
 @pytest.mark.timeout(240)
-async def test_the_deployment_delivers(deployment: Deployment) -> None:
+async def test_ops_1_the_deployment_delivers_while_a_gateway_and_a_worker_stop(deployment: Deployment) -> None:
     """What docker-compose.yml starts becomes healthy and delivers each of 500 forms once.
 
     Meanwhile a worker and a gateway are stopped; no client gets an answer that is none. Its pages are seen through the

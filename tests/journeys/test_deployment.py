@@ -106,7 +106,9 @@ async def test_processes_deliver_and_stop(deployment: Deployment) -> None:
     assert codes == [0, 0, 0], worker.said + gateway.said + mailbox.said
 
 
-async def test_they_may_start_before_everything(deployment: Deployment, postgres: Postgres, rabbitmq: RabbitMQ) -> None:
+async def test_ops_5_they_may_start_before_everything(
+    deployment: Deployment, postgres: Postgres, rabbitmq: RabbitMQ
+) -> None:
     """Started while database and broker are away and before the migration, they wait, answer 1, and work in the end."""
     postgres.stop()
     rabbitmq.stop_app()
@@ -142,7 +144,7 @@ async def test_waiting_processes_can_be_stopped(deployment: Deployment) -> None:
     assert codes == [0, 0], worker.said + gateway.said
 
 
-async def test_a_stopping_gateway_goes_on_for_a_while(deployment: Deployment) -> None:
+async def test_ops_1_a_stopping_gateway_goes_on_for_a_while(deployment: Deployment) -> None:
     """Told to stop, a gateway says at once that it is not ready, and goes on answering until nobody asks any more."""
     await mailroom(deployment.folder, deployment.variables, "migrate")
     with deployment.process("gateway") as gateway:

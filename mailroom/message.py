@@ -43,10 +43,10 @@ class Status(StrEnum):
 
 #: Every move a message may make. Code, tests and the picture in docs/architecture.md read this table.
 #: `uncertain` goes back to `queued` by the kind's policy or a person; the other dead letters only by a person.
-#: A late `sent` of the claim that a dead letter ended with wins.
+#: A late `sent` of the last claim wins over whatever was made of it meanwhile: a message queued anew, a dead letter.
 MOVES: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
-        Status.QUEUED: frozenset({Status.SENDING, Status.EXPIRED}),
+        Status.QUEUED: frozenset({Status.SENDING, Status.SENT, Status.EXPIRED}),
         Status.SENDING: frozenset(
             {
                 Status.SENT,

@@ -48,7 +48,7 @@ class Upload:
         """What the file will be known as."""
         return self._final.name
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | bytearray) -> None:
         """Append; off the event loop, because the disk may be slow."""
         await _finishing(self._opened().write, data)
 

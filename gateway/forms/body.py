@@ -372,7 +372,7 @@ class _IncomingFile:
         return RawFile(name=self.name, size=self.size, head=self._head, content=content, key=key)
 
     async def _write(self, upload: Upload) -> None:
-        block, self._waiting = bytes(self._waiting), bytearray()
+        block, self._waiting = self._waiting, bytearray()
         await upload.write(block)
 
 

@@ -43,7 +43,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
         ("", "attachment-3.bin"),
     ],
 )
-def test_clean_name(original: str, name: str) -> None:
+def test_int_9_clean_name(original: str, name: str) -> None:
     """A name loses its path and all that misleads or harms; when nothing is left it is made from its position."""
     assert clean_name(original, 3, "bin") == name
 
@@ -57,7 +57,7 @@ def test_long_name_keeps_its_extension() -> None:
     assert chinese == "漢" * 83 + ".pdf"
 
 
-def test_duplicates_are_numbered() -> None:
+def test_int_9_duplicates_are_numbered() -> None:
     """No two files of a message have the same name, whatever its case, and a number never makes a new duplicate."""
     names = numbered(["a.pdf", "A.PDF", "a.pdf", "a (2).pdf", "b", "b"])
 
@@ -71,7 +71,7 @@ def test_extension(name: str, extension: str) -> None:
 
 
 @given(ANY_TEXT)
-def test_any_name_is_harmless(original: str) -> None:
+def test_int_9_any_name_is_harmless(original: str) -> None:
     """Whatever a client calls a file, the name is one visible component within the limits, and cleaning keeps it."""
     name = clean_name(original, 1, "txt")
 

@@ -43,7 +43,7 @@ async def answered(address: str, request: str) -> tuple[int, dict[str, str], byt
     ],
     ids=range(9),
 )
-async def test_what_cannot_be_read_is_answered_in_json(tmp_path: Path, request_: str, status: int) -> None:
+async def test_int_11_what_cannot_be_read_is_answered_in_json(tmp_path: Path, request_: str, status: int) -> None:
     """Widgets throw on anything that is not JSON and wait for ever: so even this is, with errors they can show."""
     await migrated(f"sqlite:///{tmp_path}/mailroom.db")
     async with an_office(tmp_path, f"sqlite:///{tmp_path}/mailroom.db", "memory:") as office, office.gateway():

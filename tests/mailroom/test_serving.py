@@ -15,7 +15,7 @@ INFLATED = 8 * 1024 * 1024
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
-async def test_a_compressed_body_is_never_inflated(encoding: str) -> None:
+async def test_int_6_a_compressed_body_is_never_inflated(encoding: str) -> None:
     """Whatever a body is said to be compressed with, the handler gets the bytes that came: nobody pays for more."""
 
     async def size(request: web.Request) -> web.Response:

@@ -373,7 +373,7 @@ async def with_key(caller: Caller, path: str, key: str, body: Any) -> Told:
     return await caller.raw("POST", f"/api/v2{path}", json=body, headers=headers)
 
 
-async def test_a_key_stands_for_one_request(caller: Caller) -> None:
+async def test_int_13_a_key_stands_for_one_request(caller: Caller) -> None:
     """Under one key the same body is one letter; another body is refused; the same body under two keys is two."""
     place = f"{await a_form(caller)}/messages"
     told = [await with_key(caller, place, key, REPLY) for key in ("one", "one", "two")]

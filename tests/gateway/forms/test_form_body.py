@@ -197,7 +197,7 @@ async def test_urlencoded(intake: Intake) -> None:
     assert intake.submissions[0].attachments == ()
 
 
-async def test_query_is_not_mixed_in(intake: Intake) -> None:
+async def test_int_10_query_is_not_mixed_in(intake: Intake) -> None:
     """Parameters in the URL are no fields."""
     reader, writer = await asyncio.open_connection("127.0.0.1", intake.port)
     writer.write(
@@ -219,7 +219,7 @@ async def test_query_is_not_mixed_in(intake: Intake) -> None:
         (MULTIPART, field("_charset_", "punycode") + part('name="text"', b"gr\xfcn") + END),
     ],
 )
-async def test_charset_is_never_the_clients_choice(intake: Intake, content_type: str, body: bytes) -> None:
+async def test_int_2_charset_is_never_the_clients_choice(intake: Intake, content_type: str, body: bytes) -> None:
     """Text is UTF-8, whatever a client declares; what is none is replaced, not guessed."""
     await intake.post(content_type, [body])
 
@@ -243,7 +243,7 @@ async def test_charset_is_never_the_clients_choice(intake: Intake, content_type:
         ('name="files"; filename="Größe.txt"', "Größe.txt"),
     ],
 )
-async def test_name_of_a_file(intake: Intake, disposition: str, name: str) -> None:
+async def test_int_9_name_of_a_file(intake: Intake, disposition: str, name: str) -> None:
     """The name that is checked and sent comes from `filename` alone, cleaned; without one it is made up."""
     await intake.post(MULTIPART, [COMPLETE + part(disposition, b"hello") + END])
 
@@ -257,7 +257,7 @@ async def test_unused_file_inputs_are_no_files(intake: Intake) -> None:
     assert await codes_of(intake, MULTIPART, COMPLETE, file("", b"") * 5, END) == []
 
 
-async def test_large_files_go_to_the_store(intake: Intake) -> None:
+async def test_int_4_large_files_go_to_the_store(intake: Intake) -> None:
     """A file of 1 MiB stays in memory; one byte more, and it is in the attachment store before the form is read."""
     at_border = ZIP + bytes(LARGEST_IN_MEMORY - 4)
     beyond = ZIP + bytes(range(256)) * 4096
@@ -272,7 +272,7 @@ async def test_large_files_go_to_the_store(intake: Intake) -> None:
     assert len(intake.stored()) == 1
 
 
-async def test_refused_form_leaves_no_files(intake: Intake) -> None:
+async def test_int_4_refused_form_leaves_no_files(intake: Intake) -> None:
     """When a form is refused by the rules, discarding it empties the attachment store."""
     body = [file("a.zip", ZIP + bytes(LARGEST_IN_MEMORY)) * 2, END]
 
@@ -280,7 +280,7 @@ async def test_refused_form_leaves_no_files(intake: Intake) -> None:
     assert intake.stored() == []
 
 
-async def test_broken_form_leaves_no_files(intake: Intake) -> None:
+async def test_int_4_broken_form_leaves_no_files(intake: Intake) -> None:
     """When a body turns out broken after large files, they are deleted."""
     body = [file("a.zip", ZIP + bytes(LARGEST_IN_MEMORY)) * 2, b"--no end"]
 
@@ -303,20 +303,20 @@ async def leave(intake: Intake, sent: bytes) -> BaseException:
 
 
 @pytest.mark.parametrize("sent", [LARGE_UPLOAD, LARGE_UPLOAD[:-1000]], ids=["after a file", "within a file"])
-async def test_client_gone_leaves_no_files(intake: Intake, sent: bytes) -> None:
+async def test_int_4_client_gone_leaves_no_files(intake: Intake, sent: bytes) -> None:
     """When the client goes away in the middle, whatever it had uploaded is deleted."""
     assert isinstance(await leave(intake, sent), ConnectionError)
     assert intake.stored() == []
 
 
 @pytest.mark.parametrize("sent", [LARGE_UPLOAD, LARGE_UPLOAD[:-1000]], ids=["after a file", "within a file"])
-async def test_cancelled_reading_leaves_no_files(cancelling_intake: Intake, sent: bytes) -> None:
+async def test_int_4_cancelled_reading_leaves_no_files(cancelling_intake: Intake, sent: bytes) -> None:
     """When the reading is cancelled, whatever had been uploaded is deleted."""
     assert isinstance(await leave(cancelling_intake, sent), asyncio.CancelledError)
     assert cancelling_intake.stored() == []
 
 
-async def test_limits_of_files_are_told_together(intake: Intake) -> None:
+async def test_int_3_limits_of_files_are_told_together(intake: Intake) -> None:
     """Too many, too large and of the wrong type are all told in one answer, and none of them stays in the store."""
     intake.options = replace(OPTIONS, max_files=2, max_size=2_500_000)
     large = file("a.zip", ZIP + bytes(1_400_000))
@@ -327,7 +327,7 @@ async def test_limits_of_files_are_told_together(intake: Intake) -> None:
 
 
 @pytest.mark.parametrize("size", [100_000, 2_000_000])
-async def test_size_of_all_files(intake: Intake, size: int) -> None:
+async def test_int_3_size_of_all_files(intake: Intake, size: int) -> None:
     """Files of just max_size pass; one byte more is 202, though still read to its end."""
     intake.options = replace(OPTIONS, max_size=size)
 
@@ -338,14 +338,14 @@ async def test_size_of_all_files(intake: Intake, size: int) -> None:
     ]
 
 
-async def test_number_of_files(intake: Intake) -> None:
+async def test_int_3_number_of_files(intake: Intake) -> None:
     """Ten files pass, eleven are 201."""
     assert await codes_of(intake, MULTIPART, COMPLETE, file("a.txt", b"x") * 10, END) == []
     assert await codes_of(intake, MULTIPART, COMPLETE, file("a.txt", b"x") * 11, END) == [201]
 
 
 @pytest.mark.parametrize("character", ["x", "ü"])
-async def test_longest_field(intake: Intake, character: str) -> None:
+async def test_int_3_longest_field(intake: Intake, character: str) -> None:
     """A text of 64 KiB passes in both encodings; one byte more is 204, and not also called missing."""
     fits = character * (LONGEST_FIELD // len(character.encode()))
 
@@ -356,7 +356,7 @@ async def test_longest_field(intake: Intake, character: str) -> None:
         assert await codes_of(intake, URLENCODED, urlencode(changed).encode()) == codes
 
 
-async def test_most_text(intake: Intake) -> None:
+async def test_int_3_most_text(intake: Intake) -> None:
     """All text together may have 512 KiB; one byte more is 204."""
     rest = MOST_TEXT - sum(len(value) for _, value in FIELDS) - 7 * LONGEST_FIELD
     more = [("more", "x" * LONGEST_FIELD)] * 7
@@ -367,7 +367,7 @@ async def test_most_text(intake: Intake) -> None:
         assert await codes_of(intake, URLENCODED, urlencode(fields).encode()) == codes
 
 
-async def test_number_of_parts(intake: Intake) -> None:
+async def test_int_3_number_of_parts(intake: Intake) -> None:
     """100 parts or urlencoded fields pass, one more is malformed."""
     more = MOST_PARTS - len(FIELDS)
 
@@ -376,7 +376,7 @@ async def test_number_of_parts(intake: Intake) -> None:
         assert await codes_of(intake, URLENCODED, urlencode([*FIELDS, *[("x", "y")] * count]).encode()) == codes
 
 
-async def test_headers_of_a_part(intake: Intake) -> None:
+async def test_int_3_headers_of_a_part(intake: Intake) -> None:
     """A part may have 8 header lines of 4 kB; a ninth, or a longer one, is malformed."""
     headers = ["X-Long: " + "x" * (LONGEST_PART_HEADER - 8)] + ["X-Short: x"] * (MOST_PART_HEADERS - 2)
 
@@ -385,7 +385,7 @@ async def test_headers_of_a_part(intake: Intake) -> None:
     assert await codes_of(intake, MULTIPART, COMPLETE, file("a.txt", b"", headers[0] + "x"), END) == [400]
 
 
-async def test_length_of_the_boundary(intake: Intake) -> None:
+async def test_int_3_length_of_the_boundary(intake: Intake) -> None:
     """A boundary of 70 characters passes, of 71 not."""
     for length, codes in ((LONGEST_BOUNDARY, []), (LONGEST_BOUNDARY + 1, [400])):
         boundary = "b" * length
@@ -394,7 +394,7 @@ async def test_length_of_the_boundary(intake: Intake) -> None:
 
 
 @pytest.mark.parametrize(("content_type", "code"), [(MULTIPART, 202), (URLENCODED, 204)])
-async def test_too_long_by_its_own_account(intake: Intake, content_type: str, code: int) -> None:
+async def test_int_3_too_long_by_its_own_account(intake: Intake, content_type: str, code: int) -> None:
     """A body whose Content-Length is beyond all budgets is refused before any of it was sent."""
     reader, writer = await intake.connect(content_type, 10**12)
     status, answer = await finish(reader, writer, [])
@@ -417,7 +417,7 @@ async def test_too_long_by_its_own_account(intake: Intake, content_type: str, co
     ],
     ids=["field", "preamble", "epilogue", "file", "urlencoded"],
 )
-async def test_endless_body(intake: Intake, content_type: str, start: bytes, code: int) -> None:
+async def test_int_3_endless_body(intake: Intake, content_type: str, start: bytes, code: int) -> None:
     """A body without a declared length is cut off at the total budget, wherever its bytes go."""
     intake.options = replace(OPTIONS, max_size=1_500_000)
     reader, writer = await intake.connect(content_type, None)
@@ -438,7 +438,7 @@ async def test_chunked_body(intake: Intake) -> None:
     assert status == 200
 
 
-async def test_silent_client(intake: Intake) -> None:
+async def test_int_5_silent_client(intake: Intake) -> None:
     """A client that stops in the middle of its body is told so, and its files are deleted."""
     intake.limits = LimitSettings(idle_read_seconds=0.1)
     reader, writer = await intake.connect(MULTIPART, 3_000_000)
@@ -448,7 +448,7 @@ async def test_silent_client(intake: Intake) -> None:
     assert intake.stored() == []
 
 
-async def test_dripping_client(intake: Intake) -> None:
+async def test_int_5_dripping_client(intake: Intake) -> None:
     """A client that sends its body byte by byte is cut off when the time for the whole body is over."""
     intake.limits = LimitSettings(body_seconds=0.2)
     reader, writer = await intake.connect(MULTIPART, 3_000_000)
@@ -479,12 +479,12 @@ async def test_dripping_client(intake: Intake) -> None:
         (130, 10_000_000, -10),
     ],
 )
-def test_seconds_left(elapsed: float, received: int, left: float) -> None:
+def test_int_5_seconds_left(elapsed: float, received: int, left: float) -> None:
     """Bytes may take 15 s, a body 120 s, and after 10 s it must have come at 1 kB/s."""
     assert seconds_left(elapsed, received, LimitSettings()) == left
 
 
-async def test_content_encoding_is_refused(intake: Intake) -> None:
+async def test_int_6_content_encoding_is_refused(intake: Intake) -> None:
     """A compressed body is refused as 415 before it is read."""
     reader, writer = await intake.connect(f"{MULTIPART}\r\nContent-Encoding: gzip", 1000)
     status, answer = await finish(reader, writer, [])
@@ -559,7 +559,7 @@ MALFORMED: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-async def test_malformed_body(intake: Intake, name: str) -> None:
+async def test_int_1_malformed_body(intake: Intake, name: str) -> None:
     """Every malformed body gets a 4xx in JSON with statusCode 1, numeric codes and advice; nothing else happens."""
     content_type, body = MALFORMED[name]
     status, answer = await intake.post(content_type, [body])
@@ -587,7 +587,7 @@ LIVELY = (
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(cuts=list(range(len(LIVELY))))
 @given(cuts=st.lists(st.integers(0, len(LIVELY)), max_size=20))
-async def test_any_chunking_reads_the_same(intake: Intake, cuts: list[int]) -> None:
+async def test_int_1_any_chunking_reads_the_same(intake: Intake, cuts: list[int]) -> None:
     """However the network cuts a body, the form is the same."""
     edges = sorted({0, len(LIVELY), *cuts})
     chunks = [LIVELY[start:end] for start, end in itertools.pairwise(edges)]
@@ -608,12 +608,29 @@ FRAGMENTS = [
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=5)).map(b"".join))
-async def test_any_body_is_answered(intake: Intake, body: bytes) -> None:
+async def test_int_1_any_body_is_answered(intake: Intake, body: bytes) -> None:
     """Whatever the bytes, a multipart body is accepted or refused, never an error of ours."""
     status, answer = await intake.post(MULTIPART, [body])
 
     assert (status, answer["statusCode"]) in {(200, 0), (400, 1)}
     assert intake.raised.empty()
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=5), max_size=12).map(b"".join),
+    cuts=st.lists(st.integers(0, 600), max_size=12),
+)
+async def test_int_1_any_body_has_one_verdict(intake: Intake, body: bytes, cuts: list[int]) -> None:
+    """However the network cuts whatever bytes, what becomes of them is the same, and so is what was read."""
+    whole = await intake.post(MULTIPART, [body])
+    edges = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
+    pieces = await intake.post(MULTIPART, [body[start:end] for start, end in itertools.pairwise(edges)])
+    bytewise = await intake.post(MULTIPART, [body[at : at + 1] for at in range(len(body))])
+
+    assert pieces == bytewise == whole
+    assert all(form == intake.forms[0] for form in intake.forms)
+    intake.forms.clear()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -135,7 +135,7 @@ def test_fields_are_cleaned() -> None:
     assert submission.user_data == (("k ey", "v alue"),)
 
 
-def test_first_of_repeated_fields_counts() -> None:
+def test_int_10_first_of_repeated_fields_counts() -> None:
     """Of a field that may be given once the first value counts, even an empty one."""
     assert submission_of(a_form(("subject", "another"))).subject == "My order"
     assert codes_of(a_form(("subject", "another"), subject="")) == [104]
@@ -182,14 +182,14 @@ def test_no_user_data(name: str, value: str) -> None:
     assert submission_of(a_form((name, value))).user_data == ()
 
 
-def test_user_data_repeats() -> None:
+def test_int_10_user_data_repeats() -> None:
     """User data keeps its order and its repetitions."""
     form = a_form(("userData", "a=1"), ("userData[b]", "2"), ("userData", "a=3"))
 
     assert submission_of(form).user_data == (("a", "1"), ("b", "2"), ("a", "3"))
 
 
-def test_most_user_data() -> None:
+def test_int_3_most_user_data() -> None:
     """50 user data pass, 51 are refused; so is a key of more than 256 characters."""
     fifty = [("userData", f"k{number}=v") for number in range(50)]
     submission_of(a_form(*fifty))
@@ -284,7 +284,7 @@ def test_limits_of_files() -> None:
         RawFile(name="late.txt", size=2_000_000, head=b"\x00", key="k"),
     ],
 )
-def test_file_type_refused(file: RawFile) -> None:
+def test_int_7_file_type_refused(file: RawFile) -> None:
     """A file is refused as 203 unless its extension is allowed and its bytes agree."""
     assert codes_of(a_form(files=(file,))) == [203]
 

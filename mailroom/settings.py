@@ -48,6 +48,8 @@ class EmailOptions:
     allowed_origins: tuple[str, ...] = ()
     #: Submissions per client address; None = no limit.
     rate_limit: Rate | None = DEFAULT_RATE_LIMIT
+    #: Submissions to each mailbox, whoever sends them; None = no limit.
+    mailbox_rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,6 +315,7 @@ EMAIL = _keys(
     from_policy=Key("from_policy", _one_of("integration", "customer")),
     allowed_origins=Key("allowed_origins", _origins),
     rate_limit=Key("rate_limit", _rate),
+    mailbox_rate=Key("mailbox_rate", _rate),
 )
 #: Keys of [email] itself; its sub-tables are services.
 ANY_SERVICE = _keys(any_service=Key("any_service", _flag))

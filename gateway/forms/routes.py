@@ -38,6 +38,9 @@ log = get_logger(__name__)
 #: Statuses that are final failures: the endpoint answers statusCode 1 for them.
 FAILURES = frozenset({Status.FAILED, Status.EXPIRED})
 
+#: Who is counted where it does not matter who comes.
+_EVERYBODY = "everybody"
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -164,7 +167,14 @@ class Forms:
         too_big = too_big_for(integration.ehlo_size, submission)
         if too_big is not None:
             raise Refusal(400, answers.refused([too_big]))
+        self._check_mailbox_rate(submission, options)
         return self._pass_gate(submission, integration, options)
+
+    def _check_mailbox_rate(self, submission: Submission, options: EmailOptions) -> None:
+        mailbox = submission.mailbox.lower()
+        if not self._counter.rates.allows(options.mailbox_rate, f"mailbox {mailbox}", _EVERYBODY):
+            log.warning("mailbox has had its rate of forms", service=submission.service)
+            raise Refusal(200, answers.again_later())
 
     def _note_mailbox(self, problems: list[Problem], service: str, client: str) -> None:
         """Have it known that somebody tried to send mail where nobody allowed it (SEC-3)."""

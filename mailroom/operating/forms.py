@@ -84,7 +84,7 @@ def _shown(field: str, value: Any) -> Any:
         return len(value)
     if isinstance(value, Rate):
         return f"{value.count}/{_UNITS.get(value.seconds, f'{value.seconds:g} seconds')}"
-    if field == "rate_limit":
+    if field in {"rate_limit", "mailbox_rate"}:
         return False
     return list(value) if isinstance(value, tuple) else value
 

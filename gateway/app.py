@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 import msgspec
 from aiohttp import hdrs, http_parser, web
@@ -38,6 +39,15 @@ from mailroom.watch import IntegrationWatch
 log = get_logger(__name__)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_NO_PAGE: Mapping[str, str] = MappingProxyType(
+    {
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",
+    }
+)
 
 #: aiohttp's own limit on bodies would end an upload before our own budgets say why; those count every byte.
 NO_LIMIT_OF_AIOHTTP = 2**40
@@ -111,6 +121,7 @@ class Gateway:
         self.app[REFUSAL] = answers.not_http
         self.app[CROWD] = self.crowd
         self.app.on_response_prepare.append(self._last_answers)
+        self.app.on_response_prepare.append(_told_to_browsers)
         routes.add_routes(self.app, counter)
         cloud_routes.add_routes(self.app, platform)
         self.app.router.add_get("/healthz", self._healthz)
@@ -221,6 +232,12 @@ class Gateway:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         return health_answer("ready", self.unready())
+
+
+async def _told_to_browsers(_: web.Request, response: web.StreamResponse) -> None:
+    """No answer of the APIs is a page, is kept on the way, or is shown within another page (SEC-9)."""
+    for name, value in _NO_PAGE.items():
+        response.headers.setdefault(name, value)
 
 
 @web.middleware

@@ -273,6 +273,27 @@ async def test_sec_13_nobody_is_allowed_unasked(office: Office) -> None:
     assert set().union(*told.values()) == {None}
 
 
+async def test_sec_9_no_answer_of_the_apis_is_a_page(office: Office) -> None:
+    """Whatever is answered, by whichever path: it is JSON that is not sniffed, kept or framed."""
+    paths = (
+        "/genesys/2/email/support",
+        "/genesys/2/email/x/y",
+        "/api/v2/integrations",
+        "/oauth/token",
+        "/healthz",
+        "/x",
+    )
+    async with office.gateway():
+        for path in paths:
+            for method in ("GET", "POST", "DELETE"):
+                async with office.session.request(method, f"http://{office.addresses[0]}{path}") as answer:
+                    assert answer.content_type == "application/json", path
+                    assert answer.headers["X-Content-Type-Options"] == "nosniff", path
+                    assert answer.headers["Cache-Control"] == "no-store", path
+                    assert "default-src 'none'" in answer.headers["Content-Security-Policy"], path
+                    assert "Server" not in answer.headers
+
+
 async def test_sec_3_a_mailbox_only_where_allowed(office: Office) -> None:
     """A caller's mailbox counts only where it is allowed: otherwise anybody could send to anybody through us."""
     services = {"open": EmailOptions(allowed_mailboxes=("*@company.test",), rate_limit=None)}

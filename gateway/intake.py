@@ -6,6 +6,7 @@ been committed all the same is then taken back before it is delivered.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -47,8 +48,10 @@ KNOWN_SECONDS = 5.0
 #: Tombstones written in one transaction.
 PAID_AT_ONCE = 1000
 
-#: Seconds between two tries to write the tombstones that are owed.
+#: Seconds between two tries to write the tombstones that are owed, and for how long a process that stops goes on trying:
+#: what it owes is known to nobody else.
 OWED_SECONDS = 0.5
+LAST_PAYMENT_SECONDS = 13.0
 
 
 class NotAccepted(Exception):
@@ -189,10 +192,19 @@ class Intake:
             log.error("files of a refused message not deleted", message_id=str(message.id), error=str(error))
 
     async def aclose(self) -> None:
-        """Commit what waits, and try once more to pay what is owed."""
+        """Commit what waits, and pay what is owed if the database is back in time."""
         await self.line.aclose()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_PAYMENT_SECONDS):
+                await self._pay_all()
         if self._owed:
+            log.error("stopped with tombstones owed: answered 1, and may be delivered", count=self.owed)
+
+    async def _pay_all(self) -> None:
+        while self._owed:
             await self.pay_once()
+            if self._owed:
+                await asyncio.sleep(OWED_SECONDS)
 
     async def _commit(self, group: Sequence[NewMessage]) -> list[None]:
         # Any number that no other flight has at the same time.

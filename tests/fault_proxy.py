@@ -126,6 +126,11 @@ class FaultProxy:
         self._request_traps.append(trap := Trap(_contains(pattern), then))
         return trap
 
+    def disarm(self) -> None:
+        """Forget the traps that have not sprung."""
+        self._answer_traps.clear()
+        self._request_traps.clear()
+
     def _enter(self, mode: Mode) -> None:
         self.mode = mode
         if mode is Mode.HOLE:

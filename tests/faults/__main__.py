@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument(
         "what", nargs="*", default=[*RUNS], help=f"what is troubled: {', '.join(RUNS)}, or planted bugs"
     )
-    parser.add_argument("--minutes", type=float, default=10.0, help="of the system; the others have a fifth of it")
+    parser.add_argument("--minutes", type=float, default=10.0, help="at least, of the system; the others have a fifth")
     parser.add_argument("--per-second", type=float, default=30.0, help="submissions")
     parser.add_argument("--seed", type=int, default=1, help="of the order of the faults")
     parser.add_argument("--only", default="", help="faults, or planted bugs, whose name contains this")

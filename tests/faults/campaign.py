@@ -91,17 +91,16 @@ async def carry_out(campaign: Campaign[AnySystem], system: AnySystem) -> Verdict
 
 
 async def _inflict_all(campaign: Campaign[AnySystem], system: AnySystem, clients: Clients, notebook: Notebook) -> None:
-    deadline = time.monotonic() + campaign.seconds if campaign.seconds else None
+    """Each at least once, and again and again until the time is over."""
+    deadline = time.monotonic() + (campaign.seconds or 0.0)
     order, chance = list(campaign.faults), random.Random(campaign.seed)  # noqa: S311 - an order, no secret
-    while True:
-        chance.shuffle(order)
-        for fault in order:
-            await _inflict(fault, system, clients, notebook, campaign.tell)
-            await asyncio.sleep(BREATH)
-            if deadline is not None and time.monotonic() > deadline:
-                return
-        if deadline is None:
-            return
+    done = 0
+    while done < len(order) or time.monotonic() < deadline:
+        if done % len(order) == 0:
+            chance.shuffle(order)
+        await _inflict(order[done % len(order)], system, clients, notebook, campaign.tell)
+        await asyncio.sleep(BREATH)
+        done += 1
 
 
 async def _inflict(

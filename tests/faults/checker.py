@@ -19,6 +19,9 @@ TERMINAL = frozenset({"sent", "failed", "expired", "uncertain"})
 #: What is over without the message having left, each with its reason on record.
 NOT_SENT = frozenset({"failed", "expired", "uncertain"})
 
+#: What the API knows nothing of.
+UNKNOWN = "unknown"
+
 #: Clocks of two observers, and what was on its way when a door closed.
 SLACK = 0.5
 
@@ -139,7 +142,7 @@ def _judge_request(
     if request.said != 0:
         return
     end = standing.get(request.id or "")
-    if end is None:
+    if end is None or end.status == UNKNOWN:
         verdict.lost.append(f"{name}: nobody knows it")
     elif end.status not in TERMINAL:
         verdict.stuck.append(f"{name}: {end.status}")

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import asyncpg
 
 from mailroom.integration import ReportedState
-from tests.fault_proxy import FaultProxy, Mode
+from tests.fault_proxy import FaultProxy, Mode, Trap
 from tests.faults.clients import Clients
 from tests.faults.mail_server import MATRIX, MailServer, Weather
 from tests.faults.system import Member, System, fill_up
@@ -19,6 +19,9 @@ from tests.faults.system import Member, System, fill_up
 #: A fault that is being inflicted: while inside.
 Inflicting = AbstractAsyncContextManager[None]
 
+
+#: What a statement of ours carries that no other does: the subject of a form, and the answer to a final dot.
+SUBJECT, ANSWER = b"fault run", b"2.0.0 Ok"
 
 Troubled = TypeVar("Troubled")
 
@@ -197,24 +200,14 @@ async def pool_exhausted(system: System, _: Clients) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def answers_of_commits_lost(system: System, _: Clients) -> AsyncIterator[None]:
     """Commits are done, and their answers do not arrive."""
-
-    def spring() -> None:
-        for gateway in system.gateways:
-            gateway.database.lose_answer(b"INSERT 0 1\x00")
-
-    async with _again_and_again(spring, every=0.5):
+    async with _sprung_again_and_again(system, lambda proxy: proxy.lose_answer(b"INSERT 0 1\x00")):
         yield
 
 
 @contextlib.asynccontextmanager
 async def commits_lost(system: System, _: Clients) -> AsyncIterator[None]:
     """Commits do not arrive."""
-
-    def spring() -> None:
-        for gateway in system.gateways:
-            gateway.database.lose_request(b"INSERT INTO")
-
-    async with _again_and_again(spring, every=0.5):
+    async with _sprung_again_and_again(system, lambda proxy: proxy.lose_request(SUBJECT)):
         yield
 
 
@@ -283,8 +276,13 @@ def signalled_at(point: Point, of: str, number: signal.Signals) -> Callable[[Sys
     async def inflict(system: System, _: Clients) -> AsyncIterator[None]:
         member = (system.gateways if of == "gateway" else system.workers)[1]
         come = point(system, member, number)
-        async with asyncio.timeout(30):
-            await come.wait()
+        try:
+            async with asyncio.timeout(30):
+                await come.wait()
+        finally:
+            system.mail.at_phase = None
+            member.database.disarm()
+            member.broker.disarm()
         member.signal(number)
         await _again(member)
         yield
@@ -423,6 +421,24 @@ async def _again_and_again(act: Callable[[], None], every: float = 1.0) -> Async
 
 
 @contextlib.asynccontextmanager
+async def _sprung_again_and_again(system: System, set_trap: Callable[[FaultProxy], Trap]) -> AsyncIterator[None]:
+    """Each gateway's way to its database has a trap twice a second, and none afterwards."""
+    proxies = [gateway.database for gateway in system.gateways]
+
+    def set_traps() -> None:
+        for proxy in proxies:
+            proxy.disarm()
+            set_trap(proxy)
+
+    try:
+        async with _again_and_again(set_traps, every=0.5):
+            yield
+    finally:
+        for proxy in proxies:
+            proxy.disarm()
+
+
+@contextlib.asynccontextmanager
 async def _cut_again_and_again(proxies: list[FaultProxy]) -> AsyncIterator[None]:
     def cut() -> None:
         for proxy in proxies:
@@ -431,9 +447,6 @@ async def _cut_again_and_again(proxies: list[FaultProxy]) -> AsyncIterator[None]
     async with _again_and_again(cut):
         yield
 
-
-#: What a statement of ours carries that no other does: the subject of a form, and the answer to a final dot.
-SUBJECT, ANSWER = b"fault run", b"2.0.0 Ok"
 
 POINTS: list[tuple[str, str, Point, bool]] = [
     ("gateway", "before the commit", before_statement(SUBJECT), False),

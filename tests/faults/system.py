@@ -74,6 +74,7 @@ defaults
     http-error status 504 content-type application/json string '{{"message":"The answer was lost."}}'
 frontend public
     bind 127.0.0.1:{port}
+    http-request wait-for-body time 2s if {{ nbsrv(gateways) eq 0 }}
     http-request return status 200 content-type application/json string '{{"statusCode":1}}' \
         if {{ path_beg /genesys/2/email/ }} {{ nbsrv(gateways) eq 0 }}
     default_backend gateways

@@ -1,5 +1,6 @@
 """The intake when its database does not answer in time: what is owed is paid, however much it is."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,17 @@ def attachments(tmp_path: Path) -> AttachmentStore:
 
 
 @pytest.fixture
-def intake(store: Store, attachments: AttachmentStore) -> Intake:
+async def tickets(store: Store) -> AsyncIterator[TicketWriter]:
+    """Where tickets are written."""
+    tickets = TicketWriter(MemoryQueue(), store)
+    yield tickets
+    await tickets.aclose()
+
+
+@pytest.fixture
+def intake(store: Store, tickets: TicketWriter, attachments: AttachmentStore) -> Intake:
     """An intake on them."""
-    return Intake(store, TicketWriter(MemoryQueue(), store), attachments, Tally(store))
+    return Intake(store, tickets, attachments, Tally(store))
 
 
 def owe(intake: Intake, *owed: NewMessage) -> None:
@@ -112,14 +121,32 @@ class Refusing:
         self.asked += 1
         raise StoreUnavailable("cannot execute INSERT in a read-only transaction")
 
+    transaction = statement
+
+
+async def test_dlv_2_who_stops_pays_first(intake: Intake, store: Store) -> None:
+    """A debt is known to nobody else: who is told to stop while the database is away waits for it a while, and pays."""
+    committed = await accepted(store, await created(store))
+    owe(intake, committed)
+    refusing: Any = Refusing(store)
+    intake._store = refusing
+    stopping = asyncio.create_task(intake.aclose())
+    while refusing.asked < 2:
+        await asyncio.sleep(0.05)
+    intake._store = store
+    await stopping
+
+    assert intake.owed == 0
+    assert await store.read(messages.standing, committed.id) is None
+
 
 async def test_ops_4_commits_that_fail_one_after_the_other_are_told(
-    intake: Intake, store: Store, attachments: AttachmentStore
+    tickets: TicketWriter, store: Store, attachments: AttachmentStore
 ) -> None:
     """Three in a row, and the intake is idle; after five seconds without a try nobody knows; one that works ends it."""
     now, message = [0.0], a_message(await created(store))
     refusing: Any = Refusing(store)
-    intake = Intake(refusing, TicketWriter(MemoryQueue(), store), attachments, Tally(store), lambda: now[0])
+    intake = Intake(refusing, tickets, attachments, Tally(store), lambda: now[0])
     said = []
     for _ in range(FAILED_IN_A_ROW):
         said.append(intake.idle())

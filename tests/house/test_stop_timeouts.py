@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway import process, supervisor
+from gateway import intake, process, supervisor
 from mailroom.queue import rabbitmq
 from worker.app import DRAIN_SECONDS
 
@@ -19,7 +19,12 @@ LAST_COMMITS = 13.0
 LAST_WORDS = rabbitmq.PUBLISH_SECONDS
 
 GATEWAY = (
-    process.FAREWELL_SECONDS + process.FINISH_SECONDS + process.PAGES_FINISH_SECONDS + 2 * LAST_COMMITS + LAST_WORDS
+    process.FAREWELL_SECONDS
+    + process.FINISH_SECONDS
+    + process.PAGES_FINISH_SECONDS
+    + LAST_COMMITS
+    + intake.LAST_PAYMENT_SECONDS
+    + LAST_WORDS
 )
 WORKER = DRAIN_SECONDS + LAST_COMMITS + LAST_WORDS
 

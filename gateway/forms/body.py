@@ -217,10 +217,12 @@ async def _read_multipart(body: _Body, boundary: str, options: EmailOptions, att
         max_header_count=MOST_PART_HEADERS,
         max_segment_count=MOST_PARTS,
     )
-    parts = _Parts(options, attachments)
+    parts, start = _Parts(options, attachments), _Start(boundary)
     try:
         while chunk := await body.read():
-            for event in parser.parse(chunk):
+            seen = start.without_preamble(chunk)
+            # No bytes would be the end of the body to the parser.
+            for event in parser.parse(seen) if seen else ():
                 if event is None:
                     await parts.end()
                 elif isinstance(event, MultipartSegment):
@@ -236,6 +238,29 @@ async def _read_multipart(body: _Body, boundary: str, options: EmailOptions, att
         await parts.abandon()
         raise
     return parts.form()
+
+
+class _Start:
+    """Where a body begins: at the first boundary that begins a line.
+
+    The parser takes one within a line of the preamble for the first, or not, depending on how the network cut the body.
+    """
+
+    def __init__(self, boundary: str) -> None:
+        self._mark = b"\r\n--" + boundary.encode()
+        self._before: bytes | None = b"\r\n"
+
+    def without_preamble(self, chunk: bytes) -> bytes:
+        """What of this chunk the parser should see; the chunks before may be part of it."""
+        if self._before is None:
+            return chunk
+        seen = self._before + chunk
+        at = seen.find(self._mark)
+        if at < 0:
+            self._before = seen[1 - len(self._mark) :]
+            return b""
+        self._before = None
+        return seen[at + 2 :]
 
 
 class _Parts:

@@ -117,13 +117,14 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.some(Status.QUEUED))
     @rule(target=taken, worker=st.integers(0, 1), tickets=st.sets(st.integers(0, 9), min_size=1))
     def claim(self, worker: int, tickets: set[int]) -> Any:
-        """One of two workers reads tickets, stale ones too."""
+        """One of two workers reads tickets, stale ones too; of what workers died with it takes one by itself."""
         ids = sorted(self.stood)
         asked = {ids[ticket % len(ids)] for ticket in tickets} if ids else set()
         queued = {one for one in asked if self.stood[one] is Status.QUEUED}
         with self.engine.begin() as tx:
-            found = messages.claim(tx, sorted(asked), self.workers[worker])
-        assert set(found) == queued
+            suspects = messages.suspects(tx, asked)
+            found = messages.claim(tx, sorted(asked), self.workers[worker], suspect=suspects[0] if suspects else None)
+        assert set(found) == queued - set(suspects[1:])
         assert all(one.claim > self.claims[one.id] for one in found.values())
         return multiple(*found.values())
 

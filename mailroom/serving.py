@@ -97,7 +97,10 @@ REFUSAL: web.AppKey[Callable[[int], Any]] = web.AppKey("refusal")
 
 
 class _Speaker(web.RequestHandler):
-    """What speaks HTTP on one connection, where aiohttp's own would leave a client without an answer or us without end."""
+    """What speaks HTTP on one connection, where aiohttp's own would leave a client without an answer or us without end.
+
+    It knows some of aiohttp's insides, for want of another way; each of them has its test in tests/mailroom/test_serving.py.
+    """
 
     def __init__(
         self, server: web.Server, refusal: Callable[[int], Any], patience: Patience, crowd: Crowd | None

@@ -42,6 +42,9 @@ ASK_SECONDS = 5.0
 #: Seconds between heartbeats: a half-open connection is noticed after three.
 HEARTBEAT_SECONDS = 10
 
+#: Queues declared at the same time, each on a channel of its own.
+DECLARED_AT_ONCE = 8
+
 #: After a failure, publishes fail at once for so long instead of each waiting its own time out.
 BACK_OFF_SECONDS = 0.5
 
@@ -94,6 +97,8 @@ class RabbitQueue:
         self._channel: AbstractChannel | None = None
         self._channel_lock = asyncio.Lock()
         self._declared: set[str] = set()
+        self._declaring = asyncio.Semaphore(DECLARED_AT_ONCE)
+        self._turn_to_declare: dict[str, asyncio.Lock] = {}
         self._not_before = 0.0
         self._subscriptions: set[_RabbitSubscription] = set()
         self._wakers: list[Callable[[], None]] = []
@@ -128,20 +133,28 @@ class RabbitQueue:
             await _put(channel, address.queue, body)
         except PublishError:
             # Returned as unroutable: somebody deleted the queue since we declared it.
+            self._declared.discard(address.queue)
             await self._declare_apart(address)
             await _put(channel, address.queue, body)
 
     async def _declare_apart(self, address: Address) -> None:
-        """Declare a queue on a channel of its own: a refusal closes the channel, and others publish on ours."""
-        connection = await self._publishing.connection()
-        channel = await connection.channel()
-        try:
-            await _declare(channel, address.queue)
-        except ChannelClosed as error:
-            raise _QueueRefused(_words(error)) from error
-        finally:
-            await _close(channel)
-        self._declared.add(address.queue)
+        """Declare a queue on a channel of its own: a refusal closes the channel, and others publish on ours.
+
+        Who publishes to a queue that is just being declared waits for that: a channel for each of thousands of tickets
+        is more than a connection has.
+        """
+        async with self._turn_to_declare.setdefault(address.queue, asyncio.Lock()), self._declaring:
+            if address.queue in self._declared:
+                return
+            connection = await self._publishing.connection()
+            channel = await connection.channel()
+            try:
+                await _declare(channel, address.queue)
+            except ChannelClosed as error:
+                raise _QueueRefused(_words(error)) from error
+            finally:
+                await _close(channel)
+            self._declared.add(address.queue)
 
     async def _publishing_channel(self) -> AbstractChannel:
         async with self._channel_lock:

@@ -286,6 +286,20 @@ async def test_brk_7_channels_do_not_add_up(queue: RabbitQueue, rabbitmq: Rabbit
             await asyncio.sleep(0.1)
 
 
+async def test_brk_7_thousands_at_once_need_no_channel_each(queue: RabbitQueue) -> None:
+    """More tickets at once, to queues that nobody declared yet, than a connection has channels are all published."""
+    addresses = [Address(Lane.FORM, uuid4()) for _ in range(70)]
+    told = await asyncio.wait_for(
+        asyncio.gather(
+            *(queue.publish(address, a_ticket()) for address in addresses for _ in range(32)), return_exceptions=True
+        ),
+        door.PUBLISH_SECONDS + PATIENCE,
+    )
+
+    assert {type(outcome) for outcome in told} <= {type(None), QueueUnavailable}
+    await asyncio.gather(*(on_the_queue(queue, address, a_ticket()) for address in addresses))
+
+
 # --- network ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """`make bench`: intake, drain and end to end of urlencoded forms, with wrk against smtp-sink; prints a table.
 
 `python -m benchmarks search` measures the search instead (benchmarks/search.py), `python -m benchmarks intake` what slow
-peers and uploads cost (benchmarks/intake.py).
+peers and uploads cost (benchmarks/intake.py), `overload` what three times too much does, `rolling` what restarts do.
 """
 
 import re
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import intake, search
+from benchmarks import intake, overload, rolling, search
 from benchmarks.deployment import Deployment, Process, deployment
 
 #: Seconds of load in each measurement, and the connections that bring it.
@@ -101,10 +101,9 @@ def end_to_end(made: Deployment) -> None:
 
 def main() -> int:
     """Measure and print."""
-    if sys.argv[1:2] == ["search"]:
-        return search.main(sys.argv[2:])
-    if sys.argv[1:2] == ["intake"]:
-        return intake.main(sys.argv[2:])
+    others = {"search": search.main, "intake": intake.main, "overload": overload.main, "rolling": rolling.main}
+    if sys.argv[1:2] and sys.argv[1] in others:
+        return others[sys.argv[1]](sys.argv[2:])
     if shutil.which("wrk") is None:
         sys.stderr.write("make bench needs wrk: as root, apt-get install wrk\n")
         return 1

@@ -74,25 +74,27 @@ class Deployment:
     sink: Sink
     log: Path
     listen_port: int
+    services: Services
     processes: list[Process] = field(default_factory=list)
 
     def gateway(self) -> Process:
         """Start a gateway."""
         port = free_port()
-        return self._start("gateway", {"MAILROOM_ADMIN_LISTEN": f"127.0.0.1:{port}"}, port)
+        return self.process("gateway", {"MAILROOM_ADMIN_LISTEN": f"127.0.0.1:{port}"}, port)
 
     def worker(self) -> Process:
         """Start a worker."""
         port = free_port()
-        return self._start("worker", {"MAILROOM_HEALTH_LISTEN": f"127.0.0.1:{port}"}, port)
+        return self.process("worker", {"MAILROOM_HEALTH_LISTEN": f"127.0.0.1:{port}"}, port)
 
-    def _start(self, module: str, own: dict[str, str], figures_port: int) -> Process:
+    def process(self, module: str, own: dict[str, str], figures_port: int, wait: bool = True) -> Process:  # noqa: FBT001, FBT002 - of a script
+        """Start one, with what only it is told, and wait until it is ready, if that is wanted."""
         with self.log.open("ab") as log:
             popen = subprocess.Popen([sys.executable, "-m", module], env=self.environment | own, stderr=log)
         process = Process(popen, figures_port)
         self.processes.append(process)
         deadline = time.monotonic() + START_SECONDS
-        while not process.ready():
+        while wait and not process.ready():
             if time.monotonic() > deadline or popen.poll() is not None:
                 raise NotStarted(f"{module}: {self.log.read_text()[-2000:]}")
             time.sleep(0.1)  # noqa: TID251 - nothing else runs in this process
@@ -119,7 +121,7 @@ def deployment() -> Iterator[Deployment]:
                 "MAILROOM_ATTACHMENTS_URL": f"file://{folder}/attachments",
                 "MAILROOM_LISTEN": f"127.0.0.1:{port}",
             }
-            made = Deployment(environment, sink, folder / "log", port)
+            made = Deployment(environment, sink, folder / "log", port, services)
             yield made
         finally:
             for process in made.processes:

@@ -104,6 +104,7 @@ async def test_ovl_3_what_is_owed_is_bounded(intake: Intake, store: Store) -> No
         await intake.accept(a_message(integration_id))
     await intake.pay_once()
     await intake.accept(a_message(integration_id))
+    await intake._tickets.aclose()
 
     assert refused.value.certain
     assert intake.accepted == 1
@@ -157,6 +158,7 @@ async def test_ops_4_commits_that_fail_one_after_the_other_are_told(
     later = intake.idle()
     intake._store = store
     await intake.accept(message)
+    await intake._tickets.aclose()
     now[0] -= KNOWN_SECONDS
 
     assert said == [None] * FAILED_IN_A_ROW

@@ -33,13 +33,17 @@ def _never() -> None:
     return None
 
 
+def _enough(in_hand: int, coming: int) -> None:
+    return None
+
+
 class Admission:
     """What one process has in hand at once: requests, and the bytes they may bring. It has an entrance for each API."""
 
     def __init__(
         self,
         limits: LimitSettings,
-        memory: Callable[[], str | None] = _never,
+        memory: Callable[[int, int], str | None] = _enough,
         files_disk: Callable[[], str | None] = _never,
         rows_disk: Callable[[], str | None] = _never,
     ) -> None:
@@ -97,8 +101,10 @@ class Entrance:
             return short
         if size and (short := whole.rows_disk()) is not None:
             return short
-        # One at a time goes on: a process that has grown, and has nothing in hand, would never take anything again.
-        return whole.memory() if whole.requests else None
+        # Asked in any case, because it learns what is used with nothing in hand. One at a time goes on: a process that
+        # has grown, and has nothing in hand, would never take anything again.
+        short = whole.memory(whole.bytes, size)
+        return short if whole.requests else None
 
 
 #: Clients of which is remembered how often they came; who came longest ago is forgotten for a new one. Whoever has

@@ -17,6 +17,13 @@ log = get_logger(__name__)
 #: Of what may be used, so much is. The rest is for what was admitted already and still grows.
 FULL_SHARE = 0.75
 
+#: Bytes of memory that each byte of a body may come to need: as it came, as it is stored, and on its way to the database.
+#: Measured: 2.4, with forms of ten files that are each just small enough for their row.
+BYTES_PER_BYTE = 3
+
+#: What bodies in hand may come to need must fit into so much of each limit, beside what is used without them.
+MOST_SHARE = 0.9
+
 #: Seconds for which a look is good: a few small files of the kernel are read for it.
 LOOK_SECONDS = 0.1
 
@@ -59,36 +66,49 @@ class MemoryGuard:
         self._give_back = give_back or return_freed
         self._clock = clock
         self._looked_at = self._gave_back_at = float("-inf")
-        self._tightest: Bound | None = None
+        self._bounds: Sequence[Bound] = ()
+        #: What was used of each limit when nothing was in hand.
+        self._idle: dict[tuple[str, int], int] = {}
         self._was_full = False
 
     @property
     def share(self) -> float:
         """How much of the tightest limit is used; 0 where there is none."""
         self._see()
-        return self._tightest.share if self._tightest else 0.0
+        return max((bound.share for bound in self._bounds), default=0.0)
 
-    def short(self) -> str | None:
-        """Why nothing more may be taken on; None when it may."""
-        full = self.share > FULL_SHARE
+    def short(self, in_hand: int = 0, coming: int = 0) -> str | None:
+        """Why a body of so many bytes may not be taken on, with so many in hand; None when it may."""
+        self._see(idle=not in_hand)
+        full = self._full(in_hand + coming)
         if full and self._clock() - self._gave_back_at >= GIVE_BACK_SECONDS:
             self._give_back()
             self._gave_back_at = self._clock()
             self._looked_at = float("-inf")
-            full = self.share > FULL_SHARE
-        if full is not self._was_full:
-            self._was_full = full
-            log.warning("memory is short" if full else "memory is no longer short", **self._told())
-        return f"memory is short ({self._tightest.name})" if full and self._tightest else None
+            self._see(idle=not in_hand)
+            full = self._full(in_hand + coming)
+        if (full is not None) is not self._was_full:
+            self._was_full = full is not None
+            if full:
+                log.warning("memory is short", limit=full.name, used_bytes=full.used, limit_bytes=full.limit)
+            else:
+                log.warning("memory is no longer short")
+        return f"memory is short ({full.name})" if full else None
 
-    def _see(self) -> None:
+    def _see(self, *, idle: bool = False) -> None:
         if self._clock() - self._looked_at >= LOOK_SECONDS:
-            self._tightest = max(self._look(), key=lambda bound: bound.share, default=None)
+            self._bounds = tuple(self._look())
             self._looked_at = self._clock()
+            if idle or not self._idle:
+                self._idle = {(bound.name, bound.limit): bound.used for bound in self._bounds}
 
-    def _told(self) -> dict[str, int | str]:
-        found = self._tightest
-        return {"limit": found.name, "used_bytes": found.used, "limit_bytes": found.limit} if found else {}
+    def _full(self, bodies: int) -> Bound | None:
+        """The limit that is short already, or would be when so many bytes have come and all they need is used."""
+        for bound in self._bounds:
+            expected = self._idle.get((bound.name, bound.limit), bound.used) + BYTES_PER_BYTE * bodies
+            if bound.share > FULL_SHARE or expected > MOST_SHARE * bound.limit:
+                return bound
+        return None
 
 
 def return_freed() -> None:

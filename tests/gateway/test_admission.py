@@ -49,7 +49,7 @@ def test_ovl_4_a_flood_at_one_entrance_leaves_room_at_the_other(flooded: str, ot
 def test_ovl_5_while_memory_is_short_one_at_a_time_comes_in() -> None:
     """Who is admitted is alone: a process that has grown goes on, slowly, instead of never again."""
     short = "memory is short"
-    forms = Admission(LimitSettings(), memory=lambda: short).forms
+    forms = Admission(LimitSettings(), memory=lambda _, __: short).forms
     with forms.entered(10):
         assert forms.full_for(0) == short
 

@@ -60,6 +60,20 @@ def test_ovl_5_above_three_quarters_memory_is_short(used: int, *, short: bool) -
     assert "a tight one" in (stage.guard().short() or "a tight one")
 
 
+def test_ovl_5_what_bodies_will_need_is_counted_before_it_is_used() -> None:
+    """Many bodies that come at once are not all let in because none of them has arrived yet; nothing is counted twice."""
+    stage = Stage()
+    guard = stage.guard()
+    stage.used = 12
+    alone = [guard.short(0, coming) for coming in (26, 27)]
+    stage.now += 1
+    stage.used = 70  # twenty have come, and are in memory
+    beside = [guard.short(20, coming) for coming in (6, 7)]
+
+    assert alone == [None, "memory is short (a tight one)"]
+    assert beside == [None, "memory is short (a tight one)"]
+
+
 def test_ovl_5_it_recovers() -> None:
     """Memory that Python has freed and the allocator kept is given back, and then there is room again."""
     stage = Stage()

@@ -23,6 +23,7 @@ from gateway.intake import Intake
 from gateway.links import Links
 from gateway.memory import MemoryGuard
 from gateway.outcomes import Outcomes
+from gateway.scanner import Scanner
 from mailroom.attachments import AttachmentStore
 from mailroom.health import health_answer, health_app
 from mailroom.logs import get_logger
@@ -79,6 +80,7 @@ class Gateway:
         self._rows_disk = DiskFloor(ours, settings.limits.bytes_in_flight)
         self.admission = Admission(settings.limits, self._memory.short, self._files_disk.short, self._rows_disk.short)
         rates = ClientRates()
+        scanner = Scanner(settings.scanner)
         self._proxies = proxies = Proxies(settings.limits.trusted_proxies)
         self.crowd = Crowd(
             settings.limits.connections,
@@ -97,6 +99,7 @@ class Gateway:
             proxies=proxies,
             tally=self.tally,
             refused=self._refused,
+            scanner=scanner,
         )
         platform = Platform(
             settings=settings,
@@ -113,6 +116,7 @@ class Gateway:
             links=Links(vault.derived("links")),
             overlooked=self._overlooked,
             tally=self.tally,
+            scanner=scanner,
         )
         self.app = web.Application(
             middlewares=[answered_early, always_json, cloud_routes.platform_answers],

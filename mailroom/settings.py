@@ -152,6 +152,18 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScannerSettings:
+    """A scanner for viruses (clamd) that files are shown to before they are accepted."""
+
+    #: `unix:/run/clamav/clamd.ctl` or `tcp://127.0.0.1:3310`; None = nobody is asked.
+    url: str | None = None
+    #: While it does not answer: "refuse" tells callers to come again, "accept" takes files that nobody has seen.
+    when_absent: str = "refuse"
+    #: For all files of one submission.
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a process was told at start; a held instance has been checked. What may hold a secret is not shown."""
 
@@ -174,6 +186,7 @@ class Settings:
     retry: RetrySettings = field(default_factory=RetrySettings)
     thresholds: ThresholdSettings = field(default_factory=ThresholdSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    scanner: ScannerSettings = field(default_factory=ScannerSettings)
     #: Where the options that were given come from, by service ("" is [email] itself) and field of EmailOptions.
     origins: Mapping[str, Mapping[str, Origin]] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 

@@ -26,6 +26,7 @@ from mailroom.settings import (
     LimitSettings,
     Origin,
     RetrySettings,
+    ScannerSettings,
     Settings,
     SmtpSettings,
     ThresholdSettings,
@@ -178,6 +179,15 @@ def _queue_url(value: object) -> str:
 
 def _attachments_url(value: object) -> str:
     return _url_of(_text(value), ("file:",), "file:/srv/mailroom/attachments")
+
+
+def _scanner_url(value: object) -> str:
+    text = _url_of(_text(value), ("unix:/", "tcp://"), "unix:/run/clamav/clamd.ctl or tcp://127.0.0.1:3310")
+    if text.startswith("tcp://") and not re.fullmatch(r"tcp://[^/\s]+:\d{1,5}", text):
+        raise _Wrong(
+            f"{text!r} has no port, or more than a port, after the host; write for example tcp://127.0.0.1:3310"
+        )
+    return text
 
 
 def _url_of(text: str, schemes: tuple[str, ...], example: str) -> str:
@@ -354,7 +364,12 @@ LIMITS = _keys(
     idle_read_seconds=Key("idle_read_seconds", _seconds),
     trusted_proxies=Key("trusted_proxies", _networks),
 )
-TABLES = ("email", "integrations", "smtp", "enforcement", "retry", "thresholds", "limits")
+SCANNER = _keys(
+    url=Key("url", _scanner_url),
+    when_absent=Key("when_absent", _one_of("refuse", "accept")),
+    seconds=Key("seconds", _seconds),
+)
+TABLES = ("email", "integrations", "smtp", "enforcement", "retry", "thresholds", "limits", "scanner")
 
 
 def from_environment(*, embedded: bool = False) -> Settings:
@@ -384,6 +399,7 @@ def load_settings(environ: Mapping[str, str], *, embedded: bool = False) -> Sett
         retry=replace(RetrySettings(), **file.table(document, "retry", RETRY)),
         thresholds=replace(ThresholdSettings(), **file.table(document, "thresholds", THRESHOLDS)),
         limits=replace(LimitSettings(), **file.table(document, "limits", LIMITS)),
+        scanner=replace(ScannerSettings(), **file.table(document, "scanner", SCANNER)),
         origins=origins,
     )
     problems += _contradictions(settings)

@@ -16,6 +16,7 @@ from gateway.cloud.answers import Page
 from gateway.cloud.bodies import MOST_BYTES
 from gateway.cloud.errors import Problem, busy, invalid, not_found
 from gateway.links import Links
+from gateway.scanner import Scanner
 from mailroom.attachments import AttachmentStore
 from mailroom.queue.port import Queue
 from mailroom.roles import Permission
@@ -61,6 +62,7 @@ class Platform:
     links: Links
     overlooked: Overlooked
     tally: Tally
+    scanner: Scanner
     patience: float = PATIENCE_SECONDS
 
     def address_of(self, request: web.Request) -> str:

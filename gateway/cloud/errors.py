@@ -54,6 +54,7 @@ class Code(StrEnum):
     TOO_MANY_RECIPIENTS = "email.error.too.many.recipients"
     TOO_MANY_ATTACHMENTS = "email.error.too.many.attachments"
     ATTACHMENT_CHANGED = "email.error.attachment.changed"
+    ATTACHMENT_HARMFUL = "email.error.attachment.harmful"
     LINK_NOT_VALID = "link.not.valid"
     KEY_USED_DIFFERENTLY = "idempotency.key.used.differently"
 

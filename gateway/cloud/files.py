@@ -15,8 +15,9 @@ from aiohttp import hdrs, web
 from gateway.cloud.answers import PREFIX
 from gateway.cloud.bodies import chunks, expected_size
 from gateway.cloud.calls import Platform, as_uuid
-from gateway.cloud.errors import Code, Refusal, not_found
+from gateway.cloud.errors import Code, Refusal, busy, not_found
 from gateway.cloud.sending import MOST_ROOM
+from gateway.scanner import Verdict
 from mailroom.attachments import AttachmentMissing, Upload
 from mailroom.store import drafts, letters
 from mailroom.store.drafts import DraftFile
@@ -97,6 +98,11 @@ async def _kept(platform: Platform, request: web.Request, file: DraftFile, most:
         _check(file, came)
         await upload.finish()
     try:
+        await _scanned(platform, upload.key)
+    except Refusal:
+        await platform.attachments.delete(upload.key)
+        raise
+    try:
         arrived = await platform.store.transaction(drafts.arrived, file.id, upload.key, came.size)
     except StoreUnavailable:
         await platform.attachments.delete(upload.key)
@@ -105,6 +111,20 @@ async def _kept(platform: Platform, request: web.Request, file: DraftFile, most:
         await platform.attachments.delete(upload.key)
         # It came twice at once, or the draft is over.
         await _awaited(platform, str(file.id))
+
+
+async def _scanned(platform: Platform, key: str) -> None:
+    """Have a file looked at, where somebody can. Raises Refusal."""
+    if not platform.scanner.is_there:
+        return
+    match await platform.scanner.judge([await platform.attachments.read(key)]):
+        case Verdict.HARMFUL:
+            told = "A scanner for viruses has found something in the file; nothing was kept."
+            raise Refusal(400, Code.ATTACHMENT_HARMFUL, told)
+        case Verdict.UNSEEN:
+            raise busy("The scanner for viruses does not answer at the moment; nothing was kept.")
+        case Verdict.FINE:
+            pass
 
 
 async def _written(request: web.Request, upload: Upload, most: int, platform: Platform) -> _Came:

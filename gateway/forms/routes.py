@@ -18,6 +18,7 @@ from gateway.forms.raw import RawForm
 from gateway.forms.submission import Submission, check, too_big_for
 from gateway.intake import Intake, NotAccepted
 from gateway.outcomes import Outcomes
+from gateway.scanner import Scanner, Verdict
 from mailroom.attachments import AttachmentStore
 from mailroom.gate import Closed, gate
 from mailroom.integration import Integration
@@ -66,6 +67,7 @@ class Counter:
     proxies: Proxies
     tally: Tally
     refused: Refused
+    scanner: Scanner
 
 
 class Refusal(Exception):
@@ -141,6 +143,7 @@ class Forms:
         files_can_go = True
         try:
             message = self._message(form, service, options, client)
+            await self._scan(form)
             files_can_go = False
             await self._counter.intake.accept(message)
         except NotAccepted as error:
@@ -150,6 +153,23 @@ class Forms:
             if files_can_go:
                 await form.discard(self._counter.attachments)
         return message
+
+    async def _scan(self, form: RawForm) -> None:
+        """Have the files looked at, where somebody can; raises Refusal."""
+        if not form.files or not self._counter.scanner.is_there:
+            return
+        files = [file.content if file.key is None else await self._bytes(file.key) for file in form.files]
+        match await self._counter.scanner.judge(content or b"" for content in files):
+            case Verdict.HARMFUL:
+                advice = "A file was refused: a scanner for viruses has found something in it."
+                raise Refusal(400, answers.refused([Problem(Code.FILE_TYPE_NOT_ALLOWED, advice)]))
+            case Verdict.UNSEEN:
+                raise Refusal(200, answers.again_later())
+            case Verdict.FINE:
+                pass
+
+    async def _bytes(self, key: str) -> bytes:
+        return await self._counter.attachments.read(key)
 
     def _message(self, form: RawForm, service: str, options: EmailOptions, client: str) -> NewMessage:
         """The message this form becomes; raises Refusal."""

@@ -16,6 +16,7 @@ from mailroom.settings_file import (
     INTEGRATION,
     LIMITS,
     RETRY,
+    SCANNER,
     SMTP,
     THRESHOLDS,
     TOP_LEVEL,
@@ -58,6 +59,7 @@ def shown() -> dict[str, set[str]]:
         ("retry", RETRY),
         ("thresholds", THRESHOLDS),
         ("limits", LIMITS),
+        ("scanner", SCANNER),
     ],
 )
 def test_every_setting_is_in_the_example(shown: dict[str, set[str]], table: str, keys: Mapping[str, Key]) -> None:

@@ -15,6 +15,7 @@ from gateway.cloud.access import Access
 from gateway.cloud.calls import PATIENCE_SECONDS, Overlooked, Platform
 from gateway.cloud.routes import add_routes, platform_answers
 from gateway.links import Links
+from gateway.scanner import Scanner
 from mailroom.attachments import AttachmentStore
 from mailroom.queue.memory import MemoryQueue
 from mailroom.roles import Role
@@ -94,7 +95,7 @@ def platform_of(store: Store, settings: Settings | None = None, *, patience: flo
         admission=Admission(settings.limits).platform, rates=ClientRates(), proxies=Proxies(()), patience=patience,
         watch=IntegrationWatch(store, VAULT), attachments=AttachmentStore(settings.data_dir / "attachments"),
         tickets=TicketWriter(queue, store), links=Links(VAULT.derived("links")), overlooked=Overlooked(),
-        tally=Tally(store),
+        tally=Tally(store), scanner=Scanner(settings.scanner),
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The store on PostgreSQL, through asyncpg."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from enum import Enum, auto
@@ -177,9 +178,13 @@ def _is_our_mistake(error: BaseException) -> bool:
     )
 
 
+#: What the driver and the server say before they quote the value, which may be what somebody wrote (SEC-14).
+_QUOTING = re.compile(r"((?:query argument \$\d+|input (?:syntax|value) for|date/time field value)[^:]*): .*")
+
+
 def _first_line(error: BaseException) -> str:
     text = str(getattr(error, "orig", error)) or type(error).__name__
-    return text.splitlines()[0][:300]
+    return _QUOTING.sub(r"\1", text.splitlines()[0])[:300]
 
 
 def _never_read_whole_tables(dbapi_connection: Any, record: Any) -> None:

@@ -426,3 +426,34 @@ async def test_two_who_change_a_credential_at_once_both_have_their_way(store: Po
     row = await store.read(credentials.get, one)
     assert row is not None
     assert (row.name, row.username) == ("d", "v")
+
+
+#: Not one of them can be a parameter of its type; each has somebody's words in it.
+UNFIT = [
+    ("canary \ud800", "text"),
+    ("canary\x00", "text"),
+    ("canary", "uuid"),
+    ("canary", "bigint"),
+    ("canary", "timestamptz"),
+    ("canary", "jsonb"),
+    ({"to": "canary"}, "text"),
+    ("canary", "text::int"),
+    ("canary", "text::timestamptz"),
+    ("canary\n2", "text::uuid"),
+]
+
+
+@pytest.mark.parametrize(("value", "kind"), UNFIT, ids=ascii)
+async def test_sec_14_what_the_database_refuses_is_told_without_the_value(
+    store: PostgresqlStore, value: object, kind: str
+) -> None:
+    """An error goes into the log: it says what is wrong, and not with which words of whom."""
+
+    def ask(tx: Connection) -> object:
+        return tx.exec_driver_sql("SELECT $1::" + kind, (value,)).scalar()
+
+    with pytest.raises(BadRow) as refused:
+        await store.read(ask)
+
+    assert str(refused.value)
+    assert "canary" not in str(refused.value)

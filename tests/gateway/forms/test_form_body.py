@@ -616,7 +616,7 @@ async def test_int_1_any_body_is_answered(intake: Intake, body: bytes) -> None:
     assert intake.raised.empty()
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(body=b"preamble--" + BOUNDARY.encode() + b"\r\n" + END, cuts=[])
 @given(
     body=st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=5), max_size=12).map(b"".join),

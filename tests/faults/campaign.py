@@ -71,13 +71,13 @@ class Campaign(Generic[AnySystem]):
 
 async def carry_out(campaign: Campaign[AnySystem], system: AnySystem) -> Verdict:
     """Inflict every fault, for `seconds` again and again, under traffic; what the observers saw, judged."""
-    notebook, faults = Notebook(system.folder / "clients.jsonl"), Notebook(system.folder / "faults.jsonl")
     url = f"{system.url}/genesys/2/email/support"
-    clients = Clients(url, notebook, campaign.per_second)
-    await system.start()
-    async with _under(clients.run(), system.attend()):
-        await asyncio.sleep(BREATH)
-        await _inflict_all(campaign, system, clients, faults)
+    with Notebook(system.folder / "clients.jsonl") as told, Notebook(system.folder / "faults.jsonl") as done:
+        clients = Clients(url, told, campaign.per_second)
+        await system.start()
+        async with _under(clients.run(), system.attend()):
+            await asyncio.sleep(BREATH)
+            await _inflict_all(campaign, system, clients, done)
     campaign.tell(f"{len(clients.accepted)} accepted; waiting until each of them is over")
     async with _under(system.attend()):
         found = await standings.ended(url, clients.accepted, campaign.patience)

@@ -7,6 +7,7 @@ import json
 import random
 import time
 from dataclasses import dataclass, field
+from io import BytesIO
 
 import aiohttp
 
@@ -131,7 +132,7 @@ class Clients:
 def _form(fields: dict[str, str], files: list[bytes]) -> aiohttp.FormData:
     form = aiohttp.FormData(fields)
     for turn, file in enumerate(files):
-        form.add_field(f"file{turn}", file, filename=f"order-{turn}.pdf", content_type="application/pdf")
+        form.add_field(f"file{turn}", BytesIO(file), filename=f"order-{turn}.pdf", content_type="application/pdf")
     return form
 
 

@@ -136,14 +136,15 @@ async def an_embedded_system(folder: Path, small_disk: Path | None) -> AsyncIter
     """`mailroom up`, not started yet."""
     smtp = free_port()
     (folder / "company.toml").write_text(SETTINGS.format(smtp=smtp))
-    notebook = Notebook(folder / "mail-server.jsonl")
     variables = {
         "MAILROOM_CONFIG": str(folder / "company.toml"),
         "MAILROOM_LISTEN": f"{LOOPBACK}:{free_port()}",
         "MAILROOM_ADMIN_LISTEN": f"{LOOPBACK}:{free_port()}",
         "MAILROOM_DATA_DIR": str((small_disk or folder) / "var"),
     }
-    async with MailServer(notebook, smtp) as mail:
+    async with contextlib.AsyncExitStack() as stack:
+        notebook = stack.enter_context(Notebook(folder / "mail-server.jsonl"))
+        mail = await stack.enter_async_context(MailServer(notebook, smtp))
         system = Embedded(folder, variables, mail, small_disk)
         try:
             yield system
@@ -151,4 +152,3 @@ async def an_embedded_system(folder: Path, small_disk: Path | None) -> AsyncIter
             if system.process is not None and system.process.poll() is None:
                 system.process.kill()
                 system.process.wait()
-            notebook.close()

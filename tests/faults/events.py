@@ -1,7 +1,8 @@
 """What the observers of a fault run write down: each for itself, one JSON object a line."""
 
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -73,8 +74,12 @@ class Notebook:
         """Add a line."""
         self._file.write(msgspec.json.encode(event) + b"\n")
 
-    def close(self) -> None:
-        """Write no more."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._file.close()
 
 

@@ -308,8 +308,8 @@ async def a_system(
     queue_url = queue_url or await asyncio.to_thread(rabbitmq.new_vhost)
     smtp = free_port()
     (folder / "company.toml").write_text(SETTINGS.format(smtp=smtp))
-    notebook = Notebook(folder / "mail-server.jsonl")
     async with contextlib.AsyncExitStack() as stack:
+        notebook = stack.enter_context(Notebook(folder / "mail-server.jsonl"))
         mail = await stack.enter_async_context(MailServer(notebook, smtp))
         shared = {
             "MAILROOM_CONFIG": str(folder / "company.toml"),
@@ -349,7 +349,6 @@ async def a_system(
             balancer.terminate()
             balancer.wait()
             await store.aclose()
-            notebook.close()
 
 
 async def _member(

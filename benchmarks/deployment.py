@@ -23,6 +23,11 @@ any_service = true
 rate_limit = false
 mailbox = "support@company.test"
 
+# All load comes from one address.
+[limits]
+connections = 20000
+connections_per_client = 20000
+
 [integrations.main]
 host = "127.0.0.1"
 port = {port}

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from mailroom.fairness import FairLoop
 from mailroom.provisioning import AttachmentsElsewhere
 from mailroom.queue.port import WrongTopology
 from mailroom.serving import AddressTaken, serving
@@ -30,7 +31,8 @@ def run_process(story: Callable[[Settings], Coroutine[Any, Any, None]], settings
     """Run until it is told to stop; 0, or 1 when it cannot run and the reason was written to stderr."""
     _open_as_many_as_allowed()
     try:
-        asyncio.run(story(settings()))
+        with asyncio.Runner(loop_factory=FairLoop) as runner:
+            runner.run(story(settings()))
     except Stopped:
         return 0
     except TOLD as error:

@@ -15,6 +15,8 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
+from mailroom.fairness import FairLoop
+
 #: Whoever reads an answer more slowly is not waited for.
 SLOWEST_BYTES_PER_SECOND = 1000
 
@@ -85,7 +87,6 @@ def _without_its_words(record: logging.LogRecord) -> bool:
 _log = logging.getLogger(__name__)
 _log.addFilter(_without_its_words)
 
-
 #: How many may be connected to an application; without it, any number.
 CROWD: web.AppKey[Crowd] = web.AppKey("crowd")
 
@@ -117,6 +118,7 @@ class _Speaker(web.RequestHandler):
         self._crowd = crowd
         #: The address for which we are counted.
         self._address: str | None = None
+        self._descriptor = -1
         #: The body of the request that came last.
         self._body: StreamReader | None = None
         #: Whether something came that is no HTTP: what follows cannot be understood either.
@@ -199,6 +201,9 @@ class _Speaker(web.RequestHandler):
                 transport.set_protocol(_TurnedAway(transport, self._refusal(HTTPStatus.SERVICE_UNAVAILABLE)))
                 return
             self._address = address
+            self._descriptor = transport.get_extra_info("socket").fileno()
+            if isinstance(self._loop, FairLoop):
+                self._loop.visited_by(self._descriptor)
         transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
 
@@ -222,6 +227,8 @@ class _Speaker(web.RequestHandler):
         if self._crowd is not None and self._address is not None:
             self._crowd.leave(self._address)
             self._address = None
+            if isinstance(self._loop, FairLoop):
+                self._loop.left_by(self._descriptor)
         self._look_no_more()
         super().connection_lost(exc)
 

@@ -90,5 +90,5 @@ async def accepted(store: Store, integration_id: UUID, **changes: Any) -> NewMes
 
 async def claimed(store: Store, message: NewMessage, session: UUID | None = None) -> Claimed:
     """Claim a message that is queued, by default for a session of its own."""
-    taken = await store.statement(messages.claim, [message.id], session or uuid4())
+    taken = await store.statement(messages.claim, [message.id], session or uuid4(), suspect=message.id)
     return taken[message.id]

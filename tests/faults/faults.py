@@ -270,7 +270,7 @@ Point = Callable[[System, Member, signal.Signals], asyncio.Event]
 
 
 def signalled_at(point: Point, of: str, number: signal.Signals) -> Callable[[System, Clients], Inflicting]:
-    """One process is told to stop, or killed, at this point, and started again."""
+    """One process is told to stop, or killed, at this point, is gone for a while, and started again."""
 
     @contextlib.asynccontextmanager
     async def inflict(system: System, _: Clients) -> AsyncIterator[None]:
@@ -284,8 +284,12 @@ def signalled_at(point: Point, of: str, number: signal.Signals) -> Callable[[Sys
             member.database.disarm()
             member.broker.disarm()
         member.signal(number)
-        await _again(member)
-        yield
+        await member.ended()
+        try:
+            yield
+        finally:
+            member.start()
+            await member.is_ready()
 
     return inflict
 
@@ -448,6 +452,9 @@ async def _cut_again_and_again(proxies: list[FaultProxy]) -> AsyncIterator[None]
         yield
 
 
+#: Seconds for which a process is gone.
+GONE = {"gateway": 5.0, "worker": 1.0}
+
 POINTS: list[tuple[str, str, Point, bool]] = [
     ("gateway", "before the commit", before_statement(SUBJECT), False),
     ("gateway", "after the commit, before the answer", after_statement(b"INSERT 0 "), False),
@@ -485,7 +492,7 @@ DISK: list[Fault[System]] = [Fault("disk full", disk_full, 6)]
 
 PROCESSES: list[Fault[System]] = [
     *(
-        Fault(f"{of} {number.name} {where}", signalled_at(point, of, number), 1, cuts_records=cuts)
+        Fault(f"{of} {number.name} {where}", signalled_at(point, of, number), GONE[of], cuts_records=cuts)
         for of, where, point, cuts in POINTS
         for number in (signal.SIGKILL, signal.SIGTERM)
     ),

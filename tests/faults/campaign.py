@@ -49,6 +49,10 @@ class Troubles(Protocol):
         """All that is known of a message."""
         ...
 
+    async def unfinished(self) -> int:
+        """How many messages are not over, also of those that nobody was answered 0 for."""
+        ...
+
     async def stop(self) -> None:
         """End it."""
         ...
@@ -66,6 +70,8 @@ class Campaign(Generic[AnySystem]):
     seconds: float | None = None
     patience: float = 75.0
     seed: int = 1
+    #: Seconds of undisturbed traffic before the first fault.
+    warm_up: float = 5.0
     tell: Callable[[str], None] = print
 
 
@@ -76,17 +82,23 @@ async def carry_out(campaign: Campaign[AnySystem], system: AnySystem) -> Verdict
         clients = Clients(url, told, campaign.per_second)
         await system.start()
         async with _under(clients.run(), system.attend()):
-            await asyncio.sleep(BREATH)
+            await asyncio.sleep(campaign.warm_up)
             await _inflict_all(campaign, system, clients, done)
     campaign.tell(f"{len(clients.accepted)} accepted; waiting until each of them is over")
     async with _under(system.attend()):
+        deadline = time.monotonic() + campaign.patience
         found = await standings.ended(url, clients.accepted, campaign.patience)
+        # What was answered 1 and is there all the same may take as long as a lost ticket to be sent.
+        while (left := await system.unfinished()) and time.monotonic() < deadline:
+            await asyncio.sleep(1)
     copied = events.read(system.folder / "mail-server.jsonl", Copied)
     found = await _marks(found, copied, system)
     await system.stop()
     submitted = events.read(system.folder / "clients.jsonl", Submitted)
     verdict = check(submitted, copied, found, events.read(system.folder / "faults.jsonl", Happened))
     verdict.died = system.deaths
+    if left > len(verdict.stuck):
+        verdict.stuck.append(f"{left - len(verdict.stuck)} of which nobody was answered 0")
     return verdict
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mailroom.message import ENDED, Status
 from tests.faults.clients import Clients
 from tests.faults.events import Notebook
 from tests.faults.faults import Fault, clients_leave, disabled, mail_server_gone, weather
@@ -17,6 +18,9 @@ from tests.faults.mail_server import MATRIX, MailServer
 from tests.faults.system import READY_SECONDS, SETTINGS, CommandFailed, fill_up
 from tests.processes import becomes, environment, mailroom
 from tests.services import LOOPBACK, free_port
+
+#: How a message stands that is not over.
+WAITING = {str(one) for one in Status} - {str(one) for one in ENDED}
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +84,11 @@ class Embedded:
     async def details(self, message_id: str) -> dict[str, object]:
         """All that `mailroom messages show` tells."""
         return dict(json.loads(await self.command("messages", "show", message_id, "--json")))
+
+    async def unfinished(self) -> int:
+        """How many messages are not over, as `mailroom figures` counts them."""
+        waiting = json.loads(await self.command("figures", "--json"))["waiting"]
+        return sum(number for line in waiting for name, number in line.items() if name in WAITING)
 
     async def end(self, number: signal.Signals) -> None:
         """Signal it, and wait until it has ended."""

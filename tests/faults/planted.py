@@ -56,7 +56,7 @@ class Bug:
     @property
     def campaign(self) -> Campaign[System]:
         """What it has to live through."""
-        return Campaign(faults=self.faults, per_second=self.per_second, patience=self.patience)
+        return Campaign(faults=self.faults, per_second=self.per_second, patience=self.patience, warm_up=10.0)
 
     def is_caught(self, verdict: Verdict) -> bool:
         """Whether the checker found it."""
@@ -78,7 +78,7 @@ async def _one_without_database(system: System, _: Clients) -> AsyncIterator[Non
 @asynccontextmanager
 async def _slow_server(system: System, clients: Clients) -> AsyncIterator[None]:
     """A worker stands still in the middle of transactions with a slow server, until they are another's."""
-    slow = weather(Weather("MAIL", 1.0, delay=12.0))
+    slow = weather(Weather("MAIL", 1.0, delay=20.0))
     async with slow(system, clients), paused_worker(system, clients):
         yield
 

@@ -16,8 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
 from mailroom.integration import ReportedState
-from mailroom.store import integrations
+from mailroom.store import integrations, schema
 from mailroom.store.opening import open_store
 from mailroom.store.port import Store, StoreUnavailable
 from tests.builders import migrated
@@ -225,6 +228,10 @@ class System:
         """All that `mailroom messages show` tells."""
         return dict(json.loads(await self.command("messages", "show", message_id, "--json")))
 
+    async def unfinished(self) -> int:
+        """How many messages are not over."""
+        return await self.store.read(_unfinished)
+
     async def stop(self) -> None:
         """End every process of ours, in order."""
         for member in self.members:
@@ -232,6 +239,10 @@ class System:
             member.signal(signal.SIGTERM)
         for member in self.members:
             await member.ended()
+
+
+def _unfinished(tx: Connection) -> int:
+    return tx.execute(sa.select(sa.func.count()).select_from(schema.live)).scalar_one()
 
 
 class CommandFailed(Exception):

@@ -4,6 +4,7 @@ Each is planted in a copy of the source, runs under the faults that it makes dan
 campaign without the bug must hold.
 """
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +20,6 @@ from tests.faults.faults import (
     answers_of_commits_lost,
     database_crashed,
     paused_worker,
-    refused_account,
     weather,
 )
 from tests.faults.mail_server import Weather
@@ -83,6 +83,22 @@ async def _slow_server(system: System, clients: Clients) -> AsyncIterator[None]:
         yield
 
 
+@asynccontextmanager
+async def _disabled_while_connecting(system: System, _: Clients) -> AsyncIterator[None]:
+    """An integration is switched off while its messages, let through before, wait for a slow server's greeting."""
+    system.mail.weather = [Weather("connect", 1.0, delay=6.0)]
+    system.mail.leave()
+    await system.mail.listen()
+    await asyncio.sleep(1)
+    await system.command("integrations", "disable", "main", "--why", "the fault run wants it")
+    try:
+        yield
+    finally:
+        system.mail.weather = []
+        await system.command("integrations", "reset", "main", "--why", "the fault run is done with it")
+        await system.active()
+
+
 BUGS = [
     Bug(
         # The sweep would find what this loses, in its time: nothing is lost by it. It shows in what is not over soon.
@@ -126,7 +142,7 @@ BUGS = [
         "worker/deliver.py",
         "            before_mail=lambda: refused(message, desk.watch.get(message.integration_id), desk),\n",
         "            before_mail=lambda: None,\n",
-        [Fault("account refused", refused_account, 6, closes=True)],
+        [Fault("integration disabled while a slow server greets", _disabled_while_connecting, 8, closes=True)],
         "ungated",
     ),
 ]

@@ -79,8 +79,10 @@ async def _one_without_database(system: System, _: Clients) -> AsyncIterator[Non
 async def _slow_server(system: System, clients: Clients) -> AsyncIterator[None]:
     """A worker stands still in the middle of transactions with a slow server, until they are another's."""
     slow = weather(Weather("MAIL", 1.0, delay=20.0))
-    async with slow(system, clients), paused_worker(system, clients):
-        yield
+    async with slow(system, clients):
+        await asyncio.sleep(10)
+        async with paused_worker(system, clients):
+            yield
 
 
 @asynccontextmanager

@@ -47,7 +47,7 @@ port = {smtp}
 security = "none"
 from = "forms@company.test"
 mailbox = "support@company.test"
-max_connections = 8
+max_connections = 32
 
 [retry]
 first_delay = 0.5

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from tests.faults import events, standings
-from tests.faults.checker import Verdict, check, taken
+from tests.faults.checker import NOT_SENT, Verdict, check, taken
 from tests.faults.clients import Clients
 from tests.faults.events import Copied, Ended, Happened, Notebook, Submitted
 from tests.faults.faults import Fault
@@ -142,12 +142,11 @@ async def _inflict(
 
 
 async def _marks(found: Sequence[Ended], copied: Sequence[Copied], system: Troubles) -> list[Ended]:
-    """The same, and of what came twice whether it is marked."""
-    counted = Counter(copies[0].id for copies in taken(copied).values() for _ in copies)
-    twice = {one for one, copies in counted.items() if copies > 1}
+    """The same, and of what came twice, or came and is told as not sent, whether it is marked."""
+    copies = Counter(one.id for some in taken(copied).values() for one in some)
     return [
         msgspec.structs.replace(one, marked=bool((await system.details(one.id))["possible_duplicate"]))
-        if one.id in twice
+        if copies[one.id] > (one.status not in NOT_SENT)
         else one
         for one in found
     ]

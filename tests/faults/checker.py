@@ -70,6 +70,8 @@ class Verdict:
     unexcused: list[str] = field(default_factory=list)
     #: Accepted and not over at the end.
     stuck: list[str] = field(default_factory=list)
+    #: On record as not sent, without a doubt, though the server said that it has it.
+    misreported: list[str] = field(default_factory=list)
     #: Begun to be sent while its integration was closed.
     ungated: list[str] = field(default_factory=list)
     #: Sent, though its client never saw the answer.
@@ -89,8 +91,8 @@ class Verdict:
     def holds(self) -> bool:
         """Whether every promise was kept."""
         broken = (
-            self.lost, self.unexpected, self.contradicted, self.unexcused, self.stuck, self.ungated, self.died,
-            self.undone,
+            self.lost, self.unexpected, self.contradicted, self.unexcused, self.stuck, self.misreported, self.ungated,
+            self.died, self.undone,
         )  # fmt: skip
         return not any(broken) and not self.unserved
 
@@ -148,6 +150,8 @@ def _judge_request(
         verdict.stuck.append(f"{name}: {end.status}")
     elif not copies and end.status not in NOT_SENT:
         verdict.lost.append(f"{name}: told as {end.status}")
+    elif end.status in NOT_SENT and not end.marked and any(one.said for one in copies):
+        verdict.misreported.append(f"{name}: told as {end.status}")
 
 
 def _judge_copies(
@@ -219,12 +223,23 @@ def table(verdict: Verdict) -> str:
         "unexpected": len(verdict.unexpected),
         "contradicted": len(verdict.contradicted),
         "stuck": len(verdict.stuck),
+        "misreported": len(verdict.misreported),
         "begun while closed": len(verdict.ungated),
         "processes that ended by themselves": len(verdict.died),
         "faults that could not be inflicted": len(verdict.undone),
         "faults with too few answers": len(verdict.unserved),
     }
     lines += ["", *(f"{name:42} {figure:8}" for name, figure in figures.items())]
-    for name in ("lost", "unexpected", "contradicted", "unexcused", "stuck", "ungated", "died", "undone"):
+    for name in (
+        "lost",
+        "unexpected",
+        "contradicted",
+        "unexcused",
+        "stuck",
+        "misreported",
+        "ungated",
+        "died",
+        "undone",
+    ):
         lines += [f"{name}: {one}" for one in getattr(verdict, name)[:20]]
     return "\n".join([*lines, "", "every promise was kept" if verdict.holds else "A PROMISE WAS BROKEN"])

@@ -6,6 +6,7 @@ campaign without the bug must hold.
 
 import asyncio
 import shutil
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,8 +20,6 @@ from tests.faults.faults import (
     Fault,
     answers_of_commits_lost,
     database_crashed,
-    paused_worker,
-    weather,
 )
 from tests.faults.mail_server import Weather
 from tests.faults.system import System
@@ -76,13 +75,18 @@ async def _one_without_database(system: System, _: Clients) -> AsyncIterator[Non
 
 
 @asynccontextmanager
-async def _slow_server(system: System, clients: Clients) -> AsyncIterator[None]:
-    """A worker stands still in the middle of transactions with a slow server, until they are another's."""
-    slow = weather(Weather("MAIL", 1.0, delay=20.0))
-    async with slow(system, clients):
-        await asyncio.sleep(10)
-        async with paused_worker(system, clients):
-            yield
+async def _refused_meanwhile(system: System, _: Clients) -> AsyncIterator[None]:
+    """A worker stands still; what it has in hand is refused, and long another's, which is sending it, when it goes on."""
+    system.mail.weather = [Weather("RCPT", 1.0, b"550 5.1.1 no such user", delay=5.0)]
+    await asyncio.sleep(6)
+    worker = system.workers[0]
+    worker.signal(signal.SIGSTOP)
+    system.mail.weather = [Weather("MAIL", 1.0, delay=20.0)]
+    try:
+        yield
+    finally:
+        system.mail.weather = []
+        worker.signal(signal.SIGCONT)
 
 
 @asynccontextmanager
@@ -134,8 +138,8 @@ BUGS = [
         "mailroom/store/messages.py",
         "l.claim = g.claim AND ",
         "",
-        [Fault("a worker stands still, the server is slow", _slow_server, 46, cuts_records=True)],
-        "unexcused",
+        [Fault("a worker stands still, and is refused meanwhile", _refused_meanwhile, 46, cuts_records=True)],
+        "misreported",
         per_second=1.0,
         patience=120.0,
     ),

@@ -7,7 +7,9 @@ import pytest
 from tests.faults.checker import Verdict, check
 from tests.faults.events import Copied, Ended, Happened, Submitted
 
-FINDINGS = ("lost", "unexpected", "contradicted", "duplicated", "unexcused", "stuck", "ungated", "recovered")
+FINDINGS = (
+    "lost", "unexpected", "contradicted", "duplicated", "unexcused", "stuck", "misreported", "ungated", "recovered",
+)  # fmt: skip
 
 
 def asked(number: int = 1, **changes: Any) -> Submitted:
@@ -56,6 +58,8 @@ CASES: dict[str, tuple[list[Submitted], list[Copied], list[Ended], list[Happened
     "refused": ([asked(said=1, id=None)], [], [], [], set()),
     "failed, with its reason": ([asked()], [], [stands("failed")], [], set()),
     "refused by the server at the dot": ([asked()], [copy(said=550)], [stands("failed")], [], set()),
+    "failed, and the server has it": ([asked()], [copy()], [stands("failed")], [], {"misreported"}),
+    "failed, and the server may have it": ([asked()], [copy()], [stands("failed", marked=True)], [], set()),
     "nobody knows it": ([asked()], [], [], [], {"lost"}),
     "told as sent, and never seen": ([asked()], [], [stands("sent")], [], {"lost"}),
     "told as sent, and refused": ([asked()], [copy(said=450)], [stands("sent")], [], {"lost"}),

@@ -1,6 +1,7 @@
 """The event loop that does not let a crowd hold up our own work."""
 
 import socket
+from collections import Counter
 from contextlib import ExitStack
 
 from mailroom.fairness import MOST_VISITORS, FairLoop
@@ -48,3 +49,53 @@ def test_a_descriptor_that_was_a_visitors_is_ours_again() -> None:
     loop.close()
 
     assert loop._doorkeeper.visitors == set()
+
+
+def test_ovl_1_every_visitor_has_its_turn() -> None:
+    """Of a crowd that is always ready nobody is served twice more often than another."""
+    served: Counter[int] = Counter()
+    loop = FairLoop()
+    with ExitStack() as stack:
+        stack.callback(loop.close)
+
+        def serve(number: int) -> None:
+            served[number] += 1
+            if served.total() == 5 * VISITORS:
+                loop.stop()
+
+        for number in range(VISITORS):
+            here, there = (stack.enter_context(one) for one in socket.socketpair())
+            there.send(b"x")
+            loop.visited_by(here.fileno())
+            loop.add_reader(here.fileno(), serve, number)
+        loop.run_forever()
+
+    assert set(served.values()) <= {4, 5, 6}
+    assert len(served) == VISITORS
+
+
+def test_a_visitor_is_read_and_written_to_and_left_alone_again() -> None:
+    """What is waited for of a visitor can change and end as with anybody."""
+    told: list[str] = []
+    loop = FairLoop()
+    with ExitStack() as stack:
+        stack.callback(loop.close)
+        here, there = (stack.enter_context(one) for one in socket.socketpair())
+        loop.visited_by(here.fileno())
+
+        def written() -> None:
+            told.append("written")
+            loop.remove_writer(here)
+            there.send(b"x")
+
+        def read() -> None:
+            told.append("read")
+            loop.remove_reader(here)
+            loop.call_later(0.01, loop.stop)
+
+        loop.add_reader(here, read)
+        loop.add_writer(here, written)
+        loop.run_forever()
+
+        assert told == ["written", "read"]
+        assert (loop.remove_reader(here), loop.remove_writer(here)) == (False, False)

@@ -11,8 +11,9 @@ import select
 import selectors
 from typing import Any
 
-#: Visitors that one round serves: some milliseconds' worth.
-MOST_VISITORS = 32
+#: Visitors that one round serves: a few milliseconds' worth. With twice as many a burst fills all places before a commit
+#: has had its turn to free some, and what is then refused takes the time of what could have been taken in.
+MOST_VISITORS = 16
 
 _Ready = list[tuple[selectors.SelectorKey, int]]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import sys
@@ -23,6 +24,12 @@ Result = TypeVar("Result")
 TOLD = (BadSettings, AddressTaken, AttachmentsElsewhere, AlreadyOpen, WrongTopology)
 
 
+#: New objects after which Python looks for those that only know each other: how many at first, and after how many such
+#: looks at the young ones it looks at older ones, and at all. By itself (700, 10, 10) it looks at all several times a
+#: second where thousands are connected, for 50 ms each time. Most of our objects go without being looked for.
+_RUBBISH = (20_000, 20, 50)
+
+
 class Stopped(Exception):
     """The process was told to stop before this was done."""
 
@@ -30,6 +37,7 @@ class Stopped(Exception):
 def run_process(story: Callable[[Settings], Coroutine[Any, Any, None]], settings: Callable[[], Settings]) -> int:
     """Run until it is told to stop; 0, or 1 when it cannot run and the reason was written to stderr."""
     _open_as_many_as_allowed()
+    gc.set_threshold(*_RUBBISH)
     try:
         with asyncio.Runner(loop_factory=FairLoop) as runner:
             runner.run(story(settings()))

@@ -91,6 +91,19 @@ class _Doorkeeper(selectors.DefaultSelector):
         """What is waited for; KeyError where it is nothing."""
         return self._visitor(fileobj) or super().get_key(fileobj)
 
+    def see_out(self, descriptor: int) -> None:
+        """Have it wait in the lobby, also with what is waited for already."""
+        self.visitors.add(descriptor)
+        if (key := self.get_map().get(descriptor)) is not None:
+            self._lobby.watch(super().unregister(key.fileobj))
+
+    def let_in(self, descriptor: int) -> None:
+        """Have it wait like our own."""
+        self.visitors.discard(descriptor)
+        if (key := self._lobby.find(descriptor)) is not None:
+            self._lobby.forget(key)
+            super().register(key.fileobj, key.events, key.data)
+
     def select(self, timeout: float | None = None) -> _Ready:
         """What is ready and may be served now."""
         ready = super().select(timeout)
@@ -114,9 +127,9 @@ class FairLoop(asyncio.SelectorEventLoop):
         super().__init__(self._doorkeeper)
 
     def visited_by(self, descriptor: int) -> None:
-        """This connection, of which nothing is waited for yet, is a visitor's."""
-        self._doorkeeper.visitors.add(descriptor)
+        """This connection is a visitor's from now on."""
+        self._doorkeeper.see_out(descriptor)
 
     def left_by(self, descriptor: int) -> None:
-        """It is nobody's any more."""
-        self._doorkeeper.visitors.discard(descriptor)
+        """It is nobody's any more, or its visitor has come in and is served like our own."""
+        self._doorkeeper.let_in(descriptor)

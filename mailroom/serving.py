@@ -5,7 +5,7 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, cast
@@ -202,10 +202,19 @@ class _Speaker(web.RequestHandler):
                 return
             self._address = address
             self._descriptor = transport.get_extra_info("socket").fileno()
-            if isinstance(self._loop, FairLoop):
-                self._loop.visited_by(self._descriptor)
+            self.be_a_visitor()
         transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
+
+    def be_a_visitor(self) -> None:
+        """Wait with the others."""
+        if isinstance(self._loop, FairLoop) and self._address is not None:
+            self._loop.visited_by(self._descriptor)
+
+    def be_let_in(self) -> None:
+        """Wait behind no crowd."""
+        if isinstance(self._loop, FairLoop) and self._address is not None:
+            self._loop.left_by(self._descriptor)
 
     def pause_writing(self) -> None:
         """Take in nothing more of who does not read; look later whether that has changed."""
@@ -225,10 +234,9 @@ class _Speaker(web.RequestHandler):
         """There is nobody left to wait for."""
         self._left.set()
         if self._crowd is not None and self._address is not None:
+            self.be_let_in()
             self._crowd.leave(self._address)
             self._address = None
-            if isinstance(self._loop, FairLoop):
-                self._loop.left_by(self._descriptor)
         self._look_no_more()
         super().connection_lost(exc)
 
@@ -266,6 +274,23 @@ class _TurnedAway(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It has left."""
         self._end.cancel()
+
+
+@contextlib.contextmanager
+def let_in(request: web.Request) -> Iterator[None]:
+    """While inside, what still comes of an admitted body waits behind no crowd.
+
+    It would have one turn in as many as are connected, and hold its place all that time.
+    """
+    speaker = request.protocol
+    if request.content.is_eof() or not isinstance(speaker, _Speaker):
+        yield
+        return
+    speaker.be_let_in()
+    try:
+        yield
+    finally:
+        speaker.be_a_visitor()
 
 
 def new_fault_id() -> str:

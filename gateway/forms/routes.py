@@ -25,7 +25,7 @@ from mailroom.integration import Integration
 from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.message import Content, Kind, Status, new_message_id
-from mailroom.serving import expect
+from mailroom.serving import expect, let_in
 from mailroom.settings import BESIDE_FILES, EmailOptions, Settings
 from mailroom.store import messages
 from mailroom.store.content import encode_content
@@ -135,7 +135,8 @@ class Forms:
         """The message, committed. Raises Full before anything of the body is read; Refusal, BadForm."""
         with self._counter.admission.entered(size):
             self._check_rate(request, service, options)
-            form = await read_form(request, options, self._counter.settings.limits, self._counter.attachments)
+            with let_in(request):
+                form = await read_form(request, options, self._counter.settings.limits, self._counter.attachments)
             return await self._accept(form, service, options, self._client_of(request))
 
     async def _accept(self, form: RawForm, service: str, options: EmailOptions, client: str) -> NewMessage:

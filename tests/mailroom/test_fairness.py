@@ -99,3 +99,34 @@ def test_a_visitor_is_read_and_written_to_and_left_alone_again() -> None:
 
         assert told == ["written", "read"]
         assert (loop.remove_reader(here), loop.remove_writer(here)) == (False, False)
+
+
+def test_ovl_1_who_was_let_in_waits_behind_no_crowd() -> None:
+    """A visitor that is let in while it waits is served before the others, and once it is out again waits like them."""
+    served: list[int] = []
+    loop = FairLoop()
+    with ExitStack() as stack:
+        stack.callback(loop.close)
+
+        def serve(number: int, here: socket.socket) -> None:
+            served.append(number)
+            loop.remove_reader(here)
+            if len(served) == VISITORS:
+                loop.stop()
+
+        waiting = []
+        for number in range(VISITORS):
+            here, there = (stack.enter_context(one) for one in socket.socketpair())
+            there.send(b"x")
+            loop.visited_by(here.fileno())
+            loop.add_reader(here.fileno(), serve, number, here)
+            waiting.append(here)
+        last, before = waiting[-1], waiting[-2]
+        loop.left_by(last.fileno())
+        loop.left_by(before.fileno())
+        loop.visited_by(before.fileno())
+        loop.run_forever()
+
+    assert served[0] == VISITORS - 1
+    assert served.index(VISITORS - 2) > MOST_VISITORS
+    assert len(set(served)) == VISITORS

@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mailroom.serving import CROWD, REFUSAL, Crowd, Patience, from_our_page, serving
+from mailroom.fairness import FairLoop
+from mailroom.serving import CROWD, REFUSAL, Crowd, Patience, from_our_page, let_in, serving
 
 INFLATED = 8 * 1024 * 1024
 
@@ -316,6 +317,40 @@ async def test_int_5_all_together_have_so_many_connections() -> None:
 
     assert told == ["200"] * 4 + ["503"] * 3
     assert app[CROWD].here == 0
+
+
+def test_ovl_1_a_body_that_was_admitted_waits_behind_no_crowd() -> None:
+    """While what is left of it comes its connection is served like our own, and afterwards like any visitor's."""
+    visitors: list[int] = []
+
+    async def upload(request: web.Request) -> web.Response:
+        with let_in(request):
+            visitors.append(len(loop._doorkeeper.visitors))
+            size = len(await request.read())
+        visitors.append(len(loop._doorkeeper.visitors))
+        return web.Response(text=str(size))
+
+    async def told() -> list[bytes]:
+        app = crowded(10, 10)
+        app.router.add_post("/upload", upload)
+        async with serving(app, "127.0.0.1:0") as address:
+            return [
+                await exchange(
+                    address, "POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc", "def", None
+                ),
+                await exchange(address, "POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", None),
+            ]
+
+    with asyncio.Runner(loop_factory=FairLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, FairLoop)
+        in_pieces, at_once = runner.run(told())
+
+    assert in_pieces.endswith(b"\r\n6")
+    assert at_once.endswith(b"\r\n3")
+    # What has come whole is not worth moving.
+    assert visitors == [0, 1, 1, 1]
+    assert loop._doorkeeper.visitors == set()
 
 
 async def test_sec_15_an_expectation_of_any_bytes_is_the_senders_mistake(caplog: pytest.LogCaptureFixture) -> None:

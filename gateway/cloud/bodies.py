@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from aiohttp import hdrs, web
 
 from gateway.cloud.errors import Code, Refusal
+from mailroom.serving import let_in
 from mailroom.settings import LimitSettings
 
 #: Bytes of a body where the endpoint says nothing else.
@@ -150,12 +151,13 @@ async def chunks(request: web.Request, limits: LimitSettings, most: int) -> Asyn
     expected_size(request, most)
     size = 0
     try:
-        async with asyncio.timeout(limits.body_seconds):
-            while chunk := await asyncio.wait_for(request.content.readany(), limits.idle_read_seconds):
-                size += len(chunk)
-                if size > most:
-                    raise _too_large(most)
-                yield chunk
+        with let_in(request):
+            async with asyncio.timeout(limits.body_seconds):
+                while chunk := await asyncio.wait_for(request.content.readany(), limits.idle_read_seconds):
+                    size += len(chunk)
+                    if size > most:
+                        raise _too_large(most)
+                    yield chunk
     except TimeoutError:
         raise Refusal(408, Code.REQUEST_TIMEOUT, "The body came too slowly.", headers={"Connection": "close"}) from None
 

@@ -322,6 +322,7 @@ async def test_int_5_all_together_have_so_many_connections() -> None:
 def test_ovl_1_a_body_that_was_admitted_waits_behind_no_crowd() -> None:
     """While what is left of it comes its connection is served like our own, and afterwards like any visitor's."""
     visitors: list[int] = []
+    loop = FairLoop()
 
     async def upload(request: web.Request) -> web.Response:
         with let_in(request):
@@ -341,9 +342,7 @@ def test_ovl_1_a_body_that_was_admitted_waits_behind_no_crowd() -> None:
                 await exchange(address, "POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", None),
             ]
 
-    with asyncio.Runner(loop_factory=FairLoop) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, FairLoop)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
         in_pieces, at_once = runner.run(told())
 
     assert in_pieces.endswith(b"\r\n6")

@@ -193,6 +193,6 @@ def main(arguments: list[str]) -> int:
         with deployment() as made:
             config = Path(made.environment["MAILROOM_CONFIG"])
             text = config.read_text().replace("rate_limit = false", 'rate_limit = false\nwhen_inactive = "hold"')
-            config.write_text(f"{text}\n[limits]\nbytes_in_flight = '700MB'\n")
+            config.write_text(text.replace("[limits]", "[limits]\nbytes_in_flight = '700MB'"))
             measure(made)
     return 0

@@ -238,13 +238,14 @@ class Sweep:
                 await self._requeue_lost(address, before)
 
     async def _requeue_lost(self, address: Address, before: datetime) -> None:
-        # What was found counts as queued now, so each round finds others.
+        # What was found counts as queued now, and never as before that moment, wherever the clock was set meanwhile: so
+        # each round finds others.
         while lost := await self.store.transaction(
             sweeping.lost,
             address.integration_id,
             address.lane,
             queued_before=before,
-            now=self.watch.now(),
+            now=max(self.watch.now(), before),
             limit=MOST,
         ):
             log.warning("tickets written anew", queue=address.queue, count=len(lost))
@@ -264,13 +265,13 @@ def lost_before(reached: Position | None, ready: int, now: datetime) -> datetime
     """What was queued before this has lost its ticket; None = nothing can be said.
 
     Queues are first in, first out: one that has come to tickets of a later time does not hold an earlier one any more.
+    A ticket of a time to come was written by a clock that was wrong, and tells nothing about those of another.
     """
-    moments = []
-    if reached is not None:
-        moments.append(reached.published_at - PASSED_BY)
+    newest = now - ON_THE_WAY
     if ready == 0 and (reached is None or not reached.holding):
-        moments.append(now - ON_THE_WAY)
-    return max(moments, default=None)
+        return newest
+    passed = None if reached is None else reached.published_at - PASSED_BY
+    return passed if passed is not None and passed <= newest else None
 
 
 def _address_of(due: Due) -> Address:

@@ -159,6 +159,23 @@ async def test_more_than_one_pass_of_lost_tickets_are_written_anew(store: Sqlite
     assert sorted(taken) == sorted(row.id for row in rows)
 
 
+async def test_ops_6_a_look_tickets_nothing_twice(store: SqliteStore, clock: Clock) -> None:
+    """Even where all that waits is older than a moment yet to come, each message gets one ticket, and the look ends."""
+    integration_id, queue = await created(store), MemoryQueue()
+    waiting = [await accepted(store, integration_id, expires_at=TOMORROW) for _ in range(3)]
+    tickets = TicketWriter(queue, store)
+    sweep = Sweep(store, queue, IntegrationWatch(store, Vault(["key"])), tickets, Tally(store), clock)
+    taken: list[UUID] = []
+    address = Address(Lane.FORM, integration_id)
+    await queue.subscribe(address, 10_000, lambda delivery: taken.extend(delivery.ticket.ids))
+    async with asyncio.timeout(5):
+        await sweep._requeue_lost(address, TOMORROW)
+    await tickets.aclose()
+    await asyncio.sleep(0)
+
+    assert sorted(taken) == sorted(message.id for message in waiting)
+
+
 async def test_a_broker_that_hangs_does_not_keep_the_dead_alive(store: SqliteStore) -> None:
     """While the sweep waits for a broker that does not answer, dead sessions are still found."""
     queue = HangingQueue()

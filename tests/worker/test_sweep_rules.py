@@ -31,6 +31,13 @@ def at(minutes: float, *, holding: bool) -> Position:
         # Nobody holds one, the last acknowledged tells how far the queue is.
         (at(2, holding=False), 5, NOW - timedelta(minutes=2) - PASSED_BY),
         (at(2, holding=False), 0, NOW - ON_THE_WAY),
+        # The clock that wrote its ticket was ahead: what came after that by a right clock was not passed by.
+        (at(-1440, holding=True), 5, None),
+        (at(-1440, holding=True), 0, None),
+        (at(-1440, holding=False), 5, None),
+        (at(-1440, holding=False), 0, NOW - ON_THE_WAY),
+        # A little ahead is nothing, and no bound is ever younger than what may be on its way.
+        (at(-0.25, holding=True), 5, NOW + timedelta(seconds=15) - PASSED_BY),
     ],
 )
 def test_a_ticket_is_lost_only_when_its_queue_has_moved_past_it(

@@ -6,7 +6,7 @@ Each queue has a line of its own, so that one that the broker refuses holds up n
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from mailroom.batch import Batch, LineClosed, LineFull
@@ -33,7 +33,7 @@ class NeverRaised(Exception):
 class TicketWriter:
     """Puts message ids on their queues, soon; what cannot be written is the sweep's business and nobody else's."""
 
-    def __init__(self, queue: Queue, store: Store, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, queue: Queue, store: Store, now: Callable[[], datetime]) -> None:
         self._queue = queue
         #: Tickets tell how far a queue has come, so all processes write one time on them.
         self._now = now

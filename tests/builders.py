@@ -18,6 +18,11 @@ from mailroom.store.port import Store
 NOW = datetime(2026, 1, 6, 12, tzinfo=UTC)
 
 
+def this_moment() -> datetime:
+    """The time of day, for tests that no other matters to."""
+    return datetime.now(UTC)
+
+
 async def migrated(url: str) -> None:
     """Give a fresh database its tables."""
     store = open_store(url)

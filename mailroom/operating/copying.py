@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from mailroom.kinds import KINDS, WhenRefused
 from mailroom.message import DEAD_LETTERS, Content, Correspondent, Kind, Status, new_message_id
 from mailroom.operating import messages
 from mailroom.operating.operator import Operator
+from mailroom.queue.ticket import Address
 from mailroom.store import copying, integrations
 from mailroom.store import messages as queries
 from mailroom.store.audit import Entry
@@ -50,16 +50,16 @@ async def copy_message(operator: Operator, message_id: str, to: str, why: str | 
     content = decode_content(await operator.store.read(queries.body_of, standing.id))
     status, noted = await _past_the_gate(operator, standing.kind, standing.integration_id)
     content, keys = await _with_own_files(operator, standing.id, addressed(content, address))
-    now = datetime.now(UTC)
+    now = await operator.now()
     new = NewMessage(
-        id=new_message_id(), kind=standing.kind, integration_id=standing.integration_id, service=standing.service,
+        id=new_message_id(now), kind=standing.kind, integration_id=standing.integration_id, service=standing.service,
         tenant=standing.tenant, recipient=address, sender=standing.sender, subject=standing.subject or "",
         size=standing.size, accepted_at=now, expires_at=now + KINDS[standing.kind].expires_after, status=status,
         body=encode_content(content), files=keys,
     )  # fmt: skip
     await _committed(operator, Again(original=standing.id, message=new, who=operator.who, why=why, noted=noted))
     if status is Status.QUEUED:
-        await messages.ticket(operator, new.kind, new.integration_id, new.id)
+        await messages.ticket(operator, Address(KINDS[new.kind].lane, new.integration_id), new.id, now)
     return await messages.show_message(operator, str(new.id))
 
 
@@ -74,7 +74,7 @@ def addressed(content: Content, address: str) -> Content:
 
 async def _past_the_gate(operator: Operator, kind: Kind, integration_id: UUID) -> tuple[Status, Entry | None]:
     """How it is accepted, as any other of its kind, and what has to be on record about that. Raises MayNotSend."""
-    row, now = await operator.store.read(integrations.find, integration_id), datetime.now(UTC)
+    row, now = await operator.store.read(integrations.find, integration_id), await operator.now()
     if row is None:
         raise MayNotSend("nothing was sent: its integration was deleted")
     states = (IntendedState(row.intended_state), ReportedState(row.reported_state))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -59,7 +59,7 @@ async def show_group(
     history = await operator.store.read(audit.history, SUBJECT, UUID(found.fingerprint))
     names = await _names(operator)
     return _group(found, names) | {
-        "can_be_redriven": await operator.store.read(dead_letters.count_redrivable, *mine, datetime.now(UTC)),
+        "can_be_redriven": await operator.store.read(dead_letters.count_redrivable, *mine, await operator.now()),
         "members": [_member(one) for one in page],
         "redrives": [_redrive(one, names) for one in runs if one.fingerprint == found.fingerprint],
         "history": [
@@ -87,7 +87,7 @@ async def request_redrive(
         raise BadRate(f"{per_second:g} a second is no rate; it is from {LOWEST_RATE:g} to {HIGHEST_RATE:g}")
     return await operator.store.transaction(
         redrives.request, integration_id, fingerprint, per_second=per_second, who=operator.who, why=why,
-        now=datetime.now(UTC),
+        now=await operator.now(),
     )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ async def stop_redrive(operator: Operator, redrive_id: str) -> dict[str, Any]:
         wanted = UUID(redrive_id)
     except ValueError:
         raise NoSuchRedrive(f"no re-drive {redrive_id!r} is under way") from None
-    stopped = await operator.store.transaction(redrives.stop, wanted, who=operator.who, now=datetime.now(UTC))
+    stopped = await operator.store.transaction(redrives.stop, wanted, who=operator.who, now=await operator.now())
     return _redrive(stopped, await _names(operator))
 
 
@@ -117,7 +117,7 @@ async def dismiss_group(operator: Operator, group: str, why: str, integration: s
 async def dismiss_seen(operator: Operator, integration_id: UUID, fingerprint: str, why: str, until: datetime) -> int:
     """Put out of sight what of a group had ended by then; how many those were. Raises NoReason, NoSuchGroup."""
     return await operator.store.transaction(
-        dead_letters.dismiss, integration_id, fingerprint, who=operator.who, why=said(why), now=datetime.now(UTC),
+        dead_letters.dismiss, integration_id, fingerprint, who=operator.who, why=said(why), now=await operator.now(),
         until=until,
     )  # fmt: skip
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -86,7 +85,7 @@ async def begin_to_create(
     new = NewIntegration(sealed_password=_sealed(operator, password), **fields)
     intended = IntendedState.ENABLED if enabled else IntendedState.DISABLED
     integration_id = await operator.store.transaction(
-        integrations.create, new, intended=intended, who=operator.who, now=datetime.now(UTC)
+        integrations.create, new, intended=intended, who=operator.who, now=await operator.now()
     )
     await operator.queue.nudge()
     return integration_id
@@ -114,7 +113,7 @@ async def begin_to_change(
     """Change an integration's configuration and leave its live test to the workers; the integration as it is then."""
     row = await operator.store.transaction(
         accounts.change, name, fields, login, None if login is None else _vault(operator), who=operator.who, why=why,
-        now=datetime.now(UTC), version=version,
+        now=await operator.now(), version=version,
     )  # fmt: skip
     await operator.queue.nudge()
     return row
@@ -125,7 +124,7 @@ async def delete_integration(operator: Operator, name: str, why: str | None) -> 
     row = await _row(operator, name)
     counts = await operator.store.read(sweeping.counts)
     await operator.store.transaction(
-        integrations.intend, row.id, IntendedState.DELETED, who=operator.who, why=why, now=datetime.now(UTC)
+        integrations.intend, row.id, IntendedState.DELETED, who=operator.who, why=why, now=await operator.now()
     )
     await operator.queue.nudge()
     unfinished = {status: count for (integration, status), count in counts.items() if integration == row.id}
@@ -143,7 +142,7 @@ async def begin_to_try(operator: Operator, name: str, to: str | None = None) -> 
     """Ask the workers for a live test that only tells; its id."""
     letter = None if to is None else _letter(await _row(operator, name), to)
     test_id = await operator.store.transaction(
-        integrations.request_test, name, who=operator.who, now=datetime.now(UTC), letter=letter
+        integrations.request_test, name, who=operator.who, now=await operator.now(), letter=letter
     )
     await operator.queue.nudge()
     return test_id
@@ -159,7 +158,7 @@ async def reset_integration(operator: Operator, name: str, why: str | None) -> d
 async def begin_to_reset(operator: Operator, name: str, why: str | None) -> UUID:
     """Enable it again, and leave the live test that decides to the workers; the test's id."""
     test_id = await operator.store.transaction(
-        integrations.reset, name, who=operator.who, why=why, now=datetime.now(UTC)
+        integrations.reset, name, who=operator.who, why=why, now=await operator.now()
     )
     await operator.queue.nudge()
     return test_id
@@ -172,7 +171,7 @@ async def preview_reset(operator: Operator, name: str) -> dict[str, Any]:
 
 
 async def _impact(operator: Operator, row: Any) -> dict[str, Any]:
-    now = datetime.now(UTC)
+    now = await operator.now()
     found = await operator.store.read(sweeping.impact, row.id, now=now)
     used = await operator.store.read(allowances.used_today, row.id, now=now)
     seconds = pace.drain_seconds(
@@ -190,7 +189,7 @@ async def _impact(operator: Operator, row: Any) -> dict[str, Any]:
 
 async def disable_integration(operator: Operator, name: str, why: str | None) -> dict[str, Any]:
     """Send nothing through it any more until it is reset."""
-    await operator.store.transaction(integrations.disable, name, who=operator.who, why=why, now=datetime.now(UTC))
+    await operator.store.transaction(integrations.disable, name, who=operator.who, why=why, now=await operator.now())
     await operator.queue.nudge()
     return _integration(await _row(operator, name))
 
@@ -198,7 +197,7 @@ async def disable_integration(operator: Operator, name: str, why: str | None) ->
 async def reseal_keys(operator: Operator) -> dict[str, Any]:
     """Seal every stored password with the first key of MAILROOM_SECRET_KEY, so that the others can go."""
     done = await operator.store.transaction(
-        credentials.reseal_all, _vault(operator), who=operator.who, now=datetime.now(UTC)
+        credentials.reseal_all, _vault(operator), who=operator.who, now=await operator.now()
     )
     return {"resealed": done.resealed, "unreadable": done.unreadable}
 

@@ -1,7 +1,7 @@
 """What an operator does with messages: find, look into, re-drive, dismiss."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID
@@ -55,7 +55,7 @@ async def search_messages(
     there, which keeps every request quick: `older` goes on.
     """
     asked = searchbox.read(text or "")
-    integration, now = narrowed.get("integration"), datetime.now(UTC)
+    integration, now = narrowed.get("integration"), await operator.now()
     found = await operator.store.read(
         search,
         Query(
@@ -93,21 +93,21 @@ async def show_message(operator: Operator, message_id: str) -> dict[str, Any]:
 
 async def redrive_message(operator: Operator, message_id: str, why: str | None = None) -> dict[str, Any]:
     """Give a dead letter fresh attempts and the time its kind is entitled to."""
-    standing = await known_message(operator, message_id)
+    standing, now = await known_message(operator, message_id), await operator.now()
     try:
         revived = await operator.store.transaction(
-            redrives.redrive_one, standing.id, who=operator.who, now=datetime.now(UTC), why=why
+            redrives.redrive_one, standing.id, who=operator.who, now=now, why=why
         )
     except NotADeadLetter as error:
         raise NotADeadLetter(f"{standing.id} cannot be re-driven: {why_not(standing)}") from error
-    await ticket(operator, revived.kind, revived.integration_id, revived.id)
+    await ticket(operator, Address(KINDS[revived.kind].lane, revived.integration_id), revived.id, now)
     return await show_message(operator, message_id)
 
 
-async def ticket(operator: Operator, kind: Kind, integration_id: UUID, message_id: UUID) -> None:
+async def ticket(operator: Operator, address: Address, message_id: UUID, now: datetime) -> None:
     """Put the message on its queue, by a ticket of its own; where that fails the sweep will."""
-    tickets = TicketWriter(operator.queue, operator.store)
-    await tickets.write_alone(Address(KINDS[kind].lane, integration_id), message_id)
+    tickets = TicketWriter(operator.queue, operator.store, lambda: now)
+    await tickets.write_alone(address, message_id)
     await tickets.aclose()
 
 
@@ -115,7 +115,7 @@ async def dismiss_message(operator: Operator, message_id: str, why: str) -> dict
     """Put one dead letter out of sight; it stays what it is."""
     standing = await known_message(operator, message_id)
     await operator.store.transaction(
-        dead_letters.dismiss_one, standing.id, who=operator.who, why=said(why), now=datetime.now(UTC)
+        dead_letters.dismiss_one, standing.id, who=operator.who, why=said(why), now=await operator.now()
     )
     return await show_message(operator, message_id)
 

@@ -1,10 +1,12 @@
 """Who asks, and what there is to ask."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from mailroom.attachments import AttachmentStore
 from mailroom.queue.port import Queue
 from mailroom.settings import Settings
+from mailroom.store.clock import told
 from mailroom.store.port import Store
 from mailroom.vault import Vault
 
@@ -26,3 +28,7 @@ class Operator:
     attachments: AttachmentStore | None = None
     #: Seals passwords; none where the process was not given the key.
     vault: Vault | None = None
+
+    async def now(self) -> datetime:
+        """The time of day as the database has it: workers decide by what is written here. Raises StoreUnavailable."""
+        return await self.store.read(told)

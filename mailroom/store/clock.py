@@ -13,3 +13,8 @@ def moment(tx: Connection, at: datetime | None = None) -> sa.ColumnElement[datet
     if at is None and tx.dialect.name == "postgresql":
         return sa.func.clock_timestamp(type_=Instant())
     return sa.literal(at or datetime.now(UTC), Instant())
+
+
+def told(tx: Connection) -> datetime:
+    """What time the database has."""
+    return tx.execute(sa.select(moment(tx))).scalar_one()

@@ -15,7 +15,7 @@ from mailroom.message import Lane
 from mailroom.store import audit, connection_tests, states
 from mailroom.store.absent import insert_absent
 from mailroom.store.audit import Entry
-from mailroom.store.clock import moment
+from mailroom.store.clock import told
 from mailroom.store.connection_tests import Letter
 from mailroom.store.schema import connection_tests as tests_table
 from mailroom.store.schema import credentials, domains, integrations
@@ -140,7 +140,7 @@ def all_rows(tx: Connection) -> Sequence[Any]:
 
 def all_rows_now(tx: Connection) -> tuple[Sequence[Any], datetime]:
     """The same, and what time the database has."""
-    return all_rows(tx), tx.execute(sa.select(moment(tx))).scalar_one()
+    return all_rows(tx), told(tx)
 
 
 def find(tx: Connection, integration_id: UUID) -> Any | None:

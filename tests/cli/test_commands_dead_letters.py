@@ -1,7 +1,9 @@
 """What an operator can do with dead letters, alone and in groups, on a store that no worker serves."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,14 +14,17 @@ from sqlalchemy import Connection
 
 from mailroom.attachments import AttachmentMissing, AttachmentStore
 from mailroom.integration import IntendedState, ReportedState
-from mailroom.message import Attachment, Content, Correspondent, Kind, Status, new_message_id
+from mailroom.kinds import KINDS
+from mailroom.message import Attachment, Content, Correspondent, Kind, Lane, Status, new_message_id
 from mailroom.operating.copying import BadAddress, MayNotSend
 from mailroom.operating.dead_letters import BadRate, SeveralGroups
 from mailroom.operating.messages import NoReason
 from mailroom.operating.operations import perform
 from mailroom.operating.operator import Operator
 from mailroom.queue.memory import MemoryQueue
+from mailroom.queue.ticket import Address, Ticket
 from mailroom.store import audit, copying, integrations, messages, schema
+from mailroom.store.clock import told
 from mailroom.store.content import decode_content, encode_content
 from mailroom.store.dead_letters import NoSuchGroup, NotOpen
 from mailroom.store.messages import NotADeadLetter
@@ -201,6 +206,32 @@ async def test_a_redrive_is_on_record(operator: Operator) -> None:
     assert shown["status"] == "queued"
     [entry] = await operator.store.read(audit.history, "message", UUID(letter))
     assert (entry.action, entry.who, entry.why) == ("re-driven", "cli tester", "cured")
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-1), timedelta(days=1)])
+@pytest.mark.parametrize("action", ["messages.redrive", "messages.copy"])
+async def test_ops_6_an_operators_machine_may_have_another_time(
+    operator: Operator, action: str, off: timedelta
+) -> None:
+    """What is sent again is queued, and expires, by the database's clock, and its ticket tells that time too."""
+
+    class OfAnotherTime(SqliteStore):
+        async def read(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+            answer = await super().read(work, *args, **kwargs)
+            return answer + off if work is told else answer
+
+    operator.store.__class__ = OfAnotherTime
+    tickets: list[Ticket] = []
+    address = Address(Lane.FORM, await main(operator))
+    await operator.queue.subscribe(address, 10, lambda delivery: tickets.append(delivery.ticket))
+    asked = {"message_id": await failed(operator)} | ({"to": "jane@customer.test"} if action == "messages.copy" else {})
+    sent = await perform(operator, action, asked)
+    await asyncio.sleep(0)
+    [ticket] = tickets
+    [row] = await operator.store.read(lambda tx: tx.execute(sa.select(schema.live)).all())
+    assert str(row.id) == sent["id"]
+    for told_time in (row.queued_at, row.expires_at - KINDS[Kind.FORM].expires_after, ticket.written_at):
+        assert abs(told_time - datetime.now(UTC) - off) < timedelta(minutes=1)
 
 
 async def test_a_letter_is_dismissed_for_a_reason(operator: Operator) -> None:

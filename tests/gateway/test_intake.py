@@ -17,7 +17,7 @@ from mailroom.store.opening import open_store
 from mailroom.store.port import Store, StoreUnavailable
 from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
-from tests.builders import a_message, accepted, claimed, created, migrated
+from tests.builders import a_message, accepted, claimed, created, migrated, this_moment
 from tests.services import Postgres
 
 
@@ -38,7 +38,7 @@ def attachments(tmp_path: Path) -> AttachmentStore:
 @pytest.fixture
 async def tickets(store: Store) -> AsyncIterator[TicketWriter]:
     """Where tickets are written."""
-    tickets = TicketWriter(MemoryQueue(), store)
+    tickets = TicketWriter(MemoryQueue(), store, this_moment)
     yield tickets
     await tickets.aclose()
 

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[2]
 #: Who decides what is due, has expired, is old, or is written for others to decide by.
 DECIDING = (
     "worker/sweep.py", "worker/deliver.py", "worker/consumer.py", "worker/probe.py", "gateway/cloud/routes.py",
-    "gateway/cloud/sending.py",
+    "gateway/cloud/sending.py", "mailroom/tickets.py", "mailroom/operating/messages.py",
+    "mailroom/operating/copying.py", "mailroom/operating/dead_letters.py", "mailroom/operating/integrations.py",
 )  # fmt: skip
 
 

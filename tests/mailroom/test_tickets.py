@@ -15,7 +15,7 @@ from mailroom.queue.ticket import MAX_IDS, Address, Ticket
 from mailroom.store import integrations
 from mailroom.store.sqlite import SqliteStore
 from mailroom.tickets import TicketWriter
-from tests.builders import created
+from tests.builders import created, this_moment
 
 
 class MoodyQueue(MemoryQueue):
@@ -61,7 +61,7 @@ def queue() -> MoodyQueue:
 @pytest.fixture
 def writer(queue: MoodyQueue, store: SqliteStore) -> TicketWriter:
     """What writes to it."""
-    return TicketWriter(queue, store)
+    return TicketWriter(queue, store, this_moment)
 
 
 async def test_a_message_is_ticketed_at_once(queue: MoodyQueue, writer: TicketWriter, address: Address) -> None:

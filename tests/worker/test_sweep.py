@@ -24,7 +24,7 @@ from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
-from tests.builders import a_message, a_settlement, accepted, claimed, created
+from tests.builders import a_message, a_settlement, accepted, claimed, created, this_moment
 from worker.sweep import DEAD_AFTER_SECONDS, MOST, Sweep
 
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
@@ -83,7 +83,14 @@ def queue() -> AwayQueue:
 @pytest.fixture
 def sweep(store: SqliteStore, queue: AwayQueue, clock: Clock) -> Sweep:
     """A sweep on them."""
-    return Sweep(store, queue, IntegrationWatch(store, Vault(["key"])), TicketWriter(queue, store), Tally(store), clock)
+    return Sweep(
+        store,
+        queue,
+        IntegrationWatch(store, Vault(["key"])),
+        TicketWriter(queue, store, this_moment),
+        Tally(store),
+        clock,
+    )
 
 
 async def opened(store: SqliteStore) -> UUID:
@@ -146,7 +153,7 @@ async def test_more_than_one_pass_of_lost_tickets_are_written_anew(store: Sqlite
     for start in range(0, len(rows), 1000):
         await store.statement(messages.accept, rows[start : start + 1000])
     queue = MemoryQueue()
-    tickets = TicketWriter(queue, store)
+    tickets = TicketWriter(queue, store, this_moment)
     sweep = Sweep(store, queue, IntegrationWatch(store, Vault(["key"])), tickets, Tally(store), clock)
     taken: list[UUID] = []
     await queue.subscribe(
@@ -163,7 +170,7 @@ async def test_ops_6_a_look_tickets_nothing_twice(store: SqliteStore, clock: Clo
     """Even where all that waits is older than a moment yet to come, each message gets one ticket, and the look ends."""
     integration_id, queue = await created(store), MemoryQueue()
     waiting = [await accepted(store, integration_id, expires_at=TOMORROW) for _ in range(3)]
-    tickets = TicketWriter(queue, store)
+    tickets = TicketWriter(queue, store, this_moment)
     sweep = Sweep(store, queue, IntegrationWatch(store, Vault(["key"])), tickets, Tally(store), clock)
     taken: list[UUID] = []
     address = Address(Lane.FORM, integration_id)
@@ -182,7 +189,7 @@ async def test_a_broker_that_hangs_does_not_keep_the_dead_alive(store: SqliteSto
     started = time.monotonic()
     # Three seconds to each: half a minute is over sooner, and a look every second is still less than five ago.
     sweep = Sweep(
-        store, queue, IntegrationWatch(store, Vault(["key"])), TicketWriter(queue, store), Tally(store),
+        store, queue, IntegrationWatch(store, Vault(["key"])), TicketWriter(queue, store, this_moment), Tally(store),
         lambda: 3 * (time.monotonic() - started),
     )  # fmt: skip
     await accepted(store, await created(store), expires_at=TOMORROW)
@@ -236,7 +243,7 @@ async def test_one_integrations_trouble_is_no_others(store: SqliteStore, clock: 
     choosy, queue = Choosy(store), MemoryQueue()
     watch = IntegrationWatch(choosy, Vault(["key"]))
     await watch.refresh()
-    sweep = Sweep(choosy, queue, watch, TicketWriter(queue, choosy), Tally(choosy), clock)
+    sweep = Sweep(choosy, queue, watch, TicketWriter(queue, choosy, this_moment), Tally(choosy), clock)
     # Whichever comes first.
     for choosy.bad in ids:
         await sweep.due()
@@ -278,7 +285,7 @@ async def test_ops_6_a_clock_that_jumps_expires_and_resends_nothing(
     await watch.refresh()
     off[0] = jump
     await watch.refresh()
-    sweep = Sweep(store, queue, watch, TicketWriter(queue, store), Tally(store), clock)
+    sweep = Sweep(store, queue, watch, TicketWriter(queue, store, this_moment), Tally(store), clock)
     await sweep.due()
     await sweep.lost()
     numbers = await store.read(sweeping.counts)

@@ -26,6 +26,7 @@ from mailroom.store.port import Store
 from mailroom.tally import Tally
 from mailroom.tickets import TicketWriter
 from mailroom.watch import IntegrationWatch
+from tests.builders import this_moment
 from tests.journeys.office import VAULT, Office
 
 
@@ -94,7 +95,7 @@ def platform_of(store: Store, settings: Settings | None = None, *, patience: flo
         settings=settings, store=store, queue=queue, vault=VAULT, access=Access(store),
         admission=Admission(settings.limits).platform, rates=ClientRates(), proxies=Proxies(()), patience=patience,
         watch=IntegrationWatch(store, VAULT), attachments=AttachmentStore(settings.data_dir / "attachments"),
-        tickets=TicketWriter(queue, store), links=Links(VAULT.derived("links")), overlooked=Overlooked(),
+        tickets=TicketWriter(queue, store, this_moment), links=Links(VAULT.derived("links")), overlooked=Overlooked(),
         tally=Tally(store), scanner=Scanner(settings.scanner),
     )  # fmt: skip
 

@@ -20,6 +20,12 @@ from mailroom.fairness import FairLoop
 #: Whoever reads an answer more slowly is not waited for.
 SLOWEST_BYTES_PER_SECOND = 1000
 
+#: Bytes that are taken off the hands of somebody to whom nobody listens any more, so that it gets to see its answer.
+MOST_UNHEARD = 64 * 1024
+
+#: So many who find no room are told so at once; the others hear nothing. Each of them takes time from those inside.
+MOST_TOLD_TO_LEAVE = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
@@ -43,6 +49,8 @@ class Crowd:
     counted_for: Callable[[str], str | None]
     here: int = 0
     turned_away: int = 0
+    #: Those turned away that are still there, to read why.
+    leaving: int = 0
     _each: Counter[str] = field(default_factory=Counter)
 
     def enter(self, address: str) -> bool:
@@ -123,6 +131,7 @@ class _Speaker(web.RequestHandler):
         self._body: StreamReader | None = None
         #: Whether something came that is no HTTP: what follows cannot be understood either.
         self._broken = False
+        self._unheard = 0
         self._ending = False
         self._left = asyncio.Event()
         self._look: asyncio.TimerHandle | None = None
@@ -143,6 +152,10 @@ class _Speaker(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """A body that turns out broken is told to whoever reads it; aiohttp would let them wait for the rest of it."""
         if self._broken:
+            self._unheard += len(data)
+            if self._unheard > MOST_UNHEARD and self.transport is not None:
+                # No end, which would be a reset, and the answer may not have been read. It ends with its answer.
+                self.transport.pause_reading()
             return
         body = self._body
         super().data_received(data)
@@ -197,14 +210,22 @@ class _Speaker(web.RequestHandler):
         transport = cast("asyncio.Transport", transport)
         if self._crowd is not None:
             address = str((transport.get_extra_info("peername") or ("",))[0])
+            self._descriptor = transport.get_extra_info("socket").fileno()
             if not self._crowd.enter(address):
-                transport.set_protocol(_TurnedAway(transport, self._refusal(HTTPStatus.SERVICE_UNAVAILABLE)))
+                self._turn_away(transport, self._crowd)
                 return
             self._address = address
-            self._descriptor = transport.get_extra_info("socket").fileno()
             self.be_a_visitor()
         transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
+
+    def _turn_away(self, transport: asyncio.Transport, crowd: Crowd) -> None:
+        if crowd.leaving < MOST_TOLD_TO_LEAVE:
+            refusal = self._refusal(HTTPStatus.SERVICE_UNAVAILABLE)
+            transport.set_protocol(_TurnedAway(transport, crowd, self._descriptor, refusal))
+        else:
+            transport.set_protocol(asyncio.Protocol())
+            transport.abort()
 
     def be_a_visitor(self) -> None:
         """Wait with the others."""
@@ -227,7 +248,8 @@ class _Speaker(web.RequestHandler):
         """All was read."""
         super().resume_writing()
         self._look_no_more()
-        if self.transport is not None and not self._reading_paused and not self._buffer_paused:
+        is_paused = self._reading_paused or self._buffer_paused or self._unheard > MOST_UNHEARD
+        if self.transport is not None and not is_paused:
             self.transport.resume_reading()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -260,8 +282,16 @@ class _Speaker(web.RequestHandler):
 class _TurnedAway(asyncio.Protocol):
     """Tells one for whom there is no room to come again later; what it says is not looked at."""
 
-    def __init__(self, transport: asyncio.Transport, body: Any) -> None:
+    def __init__(self, transport: asyncio.Transport, crowd: Crowd, descriptor: int, body: Any) -> None:
         self._transport = transport
+        self._crowd = crowd
+        self._descriptor = descriptor
+        self._unheard = 0
+        crowd.leaving += 1
+        loop = asyncio.get_running_loop()
+        self._loop = loop if isinstance(loop, FairLoop) else None
+        if self._loop is not None:
+            self._loop.visited_by(descriptor)
         answer = msgspec.json.encode(body)
         transport.write(
             b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n"
@@ -269,11 +299,20 @@ class _TurnedAway(asyncio.Protocol):
         )
         transport.write_eof()
         # Closed while it still speaks, it would be reset, and the answer lost.
-        self._end = asyncio.get_running_loop().call_later(1, transport.abort)
+        self._end = loop.call_later(1, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """It goes on speaking; after a while it is left to itself until its time is over."""
+        self._unheard += len(data)
+        if self._unheard > MOST_UNHEARD:
+            self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has left."""
         self._end.cancel()
+        self._crowd.leaving -= 1
+        if self._loop is not None:
+            self._loop.left_by(self._descriptor)
 
 
 @contextlib.contextmanager

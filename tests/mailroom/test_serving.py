@@ -1,6 +1,7 @@
 """How our processes listen."""
 
 import asyncio
+import contextlib
 import gzip
 import logging
 from dataclasses import dataclass, field
@@ -10,9 +11,22 @@ import pytest
 from aiohttp import web
 
 from mailroom.fairness import FairLoop
-from mailroom.serving import CROWD, REFUSAL, Crowd, Patience, from_our_page, let_in, serving
+from mailroom.serving import (
+    CROWD,
+    MOST_TOLD_TO_LEAVE,
+    MOST_UNHEARD,
+    REFUSAL,
+    Crowd,
+    Patience,
+    from_our_page,
+    let_in,
+    serving,
+)
 
 INFLATED = 8 * 1024 * 1024
+
+#: Far more than is heard of somebody to whom nobody listens, and than the kernel keeps between the two.
+SAID = 512 * MOST_UNHEARD
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
@@ -317,6 +331,82 @@ async def test_int_5_all_together_have_so_many_connections() -> None:
 
     assert told == ["200"] * 4 + ["503"] * 3
     assert app[CROWD].here == 0
+
+
+async def said_on(writer: asyncio.StreamWriter) -> int:
+    """How many bytes of SAID are taken from one who speaks on and on, until its connection is ended."""
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(10):
+            while sent < SAID:
+                writer.write(bytes(MOST_UNHEARD))
+                await writer.drain()
+                sent += MOST_UNHEARD
+    writer.transport.abort()
+    return sent
+
+
+def test_ovl_1_who_finds_no_room_waits_with_the_crowd_and_is_heard_little() -> None:
+    """Turned away, one is a visitor still, and of what it goes on to say little is read; it can read why all the same."""
+    loop = FairLoop()
+
+    async def turned_away() -> tuple[set[int], int, bytes]:
+        app = crowded(0, 0)
+        async with serving(app, "127.0.0.1:0") as address:
+            host, _, port = address.rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            answer = await reader.readuntil(b"\r\n\r\n")
+            visitors = set(loop._doorkeeper.visitors)
+            heard = await said_on(writer)
+            while app[CROWD].leaving:
+                await asyncio.sleep(0.01)
+        return visitors, heard, answer
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        visitors, heard, answer = runner.run(turned_away())
+
+    assert len(visitors) == 1
+    assert loop._doorkeeper.visitors == set()
+    assert heard < SAID
+    assert answer.startswith(b"HTTP/1.1 503 ")
+
+
+async def test_ovl_1_of_those_who_find_no_room_so_many_are_told_at_once() -> None:
+    """Above some hundred who are told why, the others are cut off at once; who has left makes room for another to be told."""
+    app = crowded(0, 0)
+    async with serving(app, "127.0.0.1:0") as address:
+        host, _, port = address.rpartition(":")
+        stayed = [await asyncio.open_connection(host, int(port)) for _ in range(MOST_TOLD_TO_LEAVE)]
+        told = [await reader.readline() for reader, _ in stayed]
+        reader, writer = await asyncio.open_connection(host, int(port))
+        one_more = b""
+        with contextlib.suppress(ConnectionError):
+            one_more = await reader.read()
+        for _, one in [*stayed, (reader, writer)]:
+            one.close()
+        async with asyncio.timeout(10):
+            while app[CROWD].leaving:
+                await asyncio.sleep(0.01)
+        again = await exchange(address, WHOLE, None)
+
+    assert {line.split()[1] for line in told} == {b"503"}
+    assert one_more == b""
+    assert again.startswith(b"HTTP/1.1 503 ")
+    assert app[CROWD].turned_away == MOST_TOLD_TO_LEAVE + 2
+
+
+async def test_ovl_1_who_is_not_understood_is_heard_little() -> None:
+    """What follows something that is no HTTP is not read on and on; the answer is there all the same."""
+    patience = Patience(lingering=0.3)
+    async with serving(counting(), "127.0.0.1:0", patience=patience) as address:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"\x01\r\n\r\n")
+        answer = await reader.readuntil(b"\r\n\r\n")
+        heard = await said_on(writer)
+
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert heard < SAID
 
 
 def test_ovl_1_a_body_that_was_admitted_waits_behind_no_crowd() -> None:

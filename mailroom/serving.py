@@ -23,6 +23,10 @@ SLOWEST_BYTES_PER_SECOND = 1000
 #: Bytes that are taken off the hands of somebody to whom nobody listens any more, so that it gets to see its answer.
 MOST_UNHEARD = 64 * 1024
 
+#: Connections that one round of the event loop accepts, and those that may wait for it at the kernel: asyncio has one
+#: number for both, and a thousand new ones in a round would hold up all else.
+MOST_ARRIVING, MOST_AT_THE_DOOR = 32, 1024
+
 #: So many who find no room are told so at once; the others hear nothing. Each of them takes time from those inside.
 MOST_TOLD_TO_LEAVE = 100
 
@@ -388,8 +392,11 @@ async def serving(
     try:
         listening = await asyncio.get_running_loop().create_server(
             lambda: _Speaker(server, refusal, patience, app.get(CROWD)),
-            host or None, int(port), reuse_port=share_port or None, backlog=1024,
+            host or None, int(port), reuse_port=share_port or None, backlog=MOST_ARRIVING,
         )  # fmt: skip
+        for each in listening.sockets:
+            with each.dup() as same:
+                same.listen(MOST_AT_THE_DOOR)
     except OSError as error:
         await runner.cleanup()
         raise AddressTaken(f"cannot listen on {listen}: {error.strerror or error}; choose another address") from error

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import gzip
 import logging
+import socket
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import aiohttp
 import pytest
@@ -13,6 +15,7 @@ from aiohttp import web
 from mailroom.fairness import FairLoop
 from mailroom.serving import (
     CROWD,
+    MOST_ARRIVING,
     MOST_TOLD_TO_LEAVE,
     MOST_UNHEARD,
     REFUSAL,
@@ -24,6 +27,9 @@ from mailroom.serving import (
 )
 
 INFLATED = 8 * 1024 * 1024
+
+#: More than one round accepts, and fewer than may wait at the kernel.
+ARRIVING = 5 * MOST_ARRIVING
 
 #: Far more than is heard of somebody to whom nobody listens, and than the kernel keeps between the two.
 SAID = 512 * MOST_UNHEARD
@@ -331,6 +337,23 @@ async def test_int_5_all_together_have_so_many_connections() -> None:
 
     assert told == ["200"] * 4 + ["503"] * 3
     assert app[CROWD].here == 0
+
+
+async def test_ovl_1_many_who_arrive_at_once_do_not_hold_up_the_loop() -> None:
+    """Hundreds may wait at the kernel to be accepted; one round accepts a few of them, and in the end all are served."""
+    app = crowded(ARRIVING, ARRIVING)
+    async with serving(app, "127.0.0.1:0") as address:
+        host, _, port = address.rpartition(":")
+        # The kernel answers for us: nothing here lets the loop accept before all have come.
+        arriving = [socket.create_connection((host, int(port)), timeout=5) for _ in range(ARRIVING)]
+        rounds = [0]
+        while rounds[-1] < ARRIVING:
+            await asyncio.sleep(0)
+            rounds.append(app[CROWD].here)
+        for one in arriving:
+            one.close()
+
+    assert max(now - before for before, now in pairwise(rounds)) <= MOST_ARRIVING
 
 
 async def said_on(writer: asyncio.StreamWriter) -> int:

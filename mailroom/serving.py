@@ -43,10 +43,16 @@ class Patience:
     lingering: float = 5.0
 
 
+#: Connections above the most for those who bring many others: strangers who fill a gateway do not make its proxy's
+#: checks fail.
+KEPT_FOR_PROXIES = 50
+
+
 @dataclass(slots=True)
 class Crowd:
     """Who is connected at once: at most so many, and from one client at most so many of them."""
 
+    #: A few more for one who brings many others.
     most: int
     most_each: int
     #: Whom an address is counted for; None is one who brings many others and may come as often as it likes.
@@ -60,7 +66,8 @@ class Crowd:
     def enter(self, address: str) -> bool:
         """Count one more, or turn it away."""
         client = self.counted_for(address)
-        if self.here >= self.most or (client is not None and self._each[client] >= self.most_each):
+        most = self.most if client is not None else self.most + KEPT_FOR_PROXIES
+        if self.here >= most or (client is not None and self._each[client] >= self.most_each):
             self.turned_away += 1
             return False
         self.here += 1

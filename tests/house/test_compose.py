@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mailroom.settings import require_deployment
+from mailroom.settings import LimitSettings, require_deployment
 from mailroom.settings_file import CONFIG_VARIABLE, PREFIX, TOP_LEVEL, load_settings
 from worker.app import DRAIN_SECONDS
 
@@ -76,6 +76,14 @@ def test_the_proxy_understands_its_configuration() -> None:
     said = run("/usr/sbin/haproxy", "-c", "-f", "deploy/haproxy.cfg")
 
     assert said.returncode == 0, said.stderr
+
+
+def test_ovl_4_the_proxy_leaves_room_for_its_own_checks() -> None:
+    """HAProxy brings a gateway fewer connections than it takes: a full one is asked for its health all the same."""
+    [most] = re.findall(r"\bmaxconn (\d+) resolvers", (ROOT / "deploy/haproxy.cfg").read_text())
+    limits = tomllib.loads((ROOT / "deploy/mailroom.toml").read_text())["limits"]
+
+    assert int(most) < limits.get("connections", LimitSettings().connections)
 
 
 @pytest.mark.parametrize("name", LASTING)

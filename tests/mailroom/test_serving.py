@@ -15,6 +15,7 @@ from aiohttp import web
 from mailroom.fairness import FairLoop
 from mailroom.serving import (
     CROWD,
+    KEPT_FOR_PROXIES,
     MOST_ARRIVING,
     MOST_TOLD_TO_LEAVE,
     MOST_UNHEARD,
@@ -337,6 +338,16 @@ async def test_int_5_all_together_have_so_many_connections() -> None:
 
     assert told == ["200"] * 4 + ["503"] * 3
     assert app[CROWD].here == 0
+
+
+def test_ovl_4_strangers_leave_room_for_a_proxy() -> None:
+    """Where strangers fill all places, one who brings many others still comes in, but not without end."""
+    crowd = Crowd(4, 3, lambda address: None if address == "proxy" else address)
+    strangers = [crowd.enter(f"stranger {number}") for number in range(6)]
+    proxies = [crowd.enter("proxy") for _ in range(KEPT_FOR_PROXIES + 1)]
+
+    assert strangers == [True] * 4 + [False] * 2
+    assert proxies == [True] * KEPT_FOR_PROXIES + [False]
 
 
 async def test_ovl_1_many_who_arrive_at_once_do_not_hold_up_the_loop() -> None:

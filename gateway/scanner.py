@@ -50,19 +50,31 @@ class Scanner:
         """The worst of these files; what nobody could see is as the operator has it."""
         if not self.is_there:
             return Verdict.FINE
+        unclear = []
         try:
             async with asyncio.timeout(self._settings.seconds):
-                answers = [await self._answer(content) for content in files]
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            answers = [type(error).__name__.encode()]
-        if found := [match[1] for match in map(_FOUND.fullmatch, answers) if match]:
-            log.warning("harmful file refused", found=found[0].decode("utf-8", "replace"))
-            return Verdict.HARMFUL
-        unclear = [answer for answer in answers if not _CLEAN.fullmatch(answer)]
+                for content in files:
+                    answer = await self._told(content)
+                    if found := _FOUND.fullmatch(answer):
+                        log.warning("harmful file refused", found=found[1].decode("utf-8", "replace"))
+                        return Verdict.HARMFUL
+                    if not _CLEAN.fullmatch(answer):
+                        unclear.append(answer)
+        except TimeoutError as error:
+            unclear.append(type(error).__name__.encode())
         if not unclear:
             return Verdict.FINE
         log.error("files were not scanned", said=unclear[0].decode("utf-8", "replace").rstrip("\0"))
         return Verdict.FINE if self._settings.when_absent == "accept" else Verdict.UNSEEN
+
+    async def _told(self, content: bytes) -> bytes:
+        """The answer, or what went wrong: a file that cannot be shown hides none of the others. Raises TimeoutError."""
+        try:
+            return await self._answer(content)
+        except TimeoutError:
+            raise
+        except (OSError, OverflowError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            return type(error).__name__.encode()
 
     async def _answer(self, content: bytes) -> bytes:
         reader, writer = await self._connected()

@@ -40,6 +40,9 @@ class Clamd:
     url: str = ""
     seen: list[bytes] = field(default_factory=list)
     stalls: bool = False
+    #: So many files are answered before it stalls, or hangs up.
+    answers: int = 0
+    hangs_up: bool = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One command."""
@@ -52,8 +55,10 @@ class Clamd:
                     writer.write(b"INSTREAM size limit exceeded. ERROR\0")
                     return
             self.seen.append(content)
-            if self.stalls:
+            if self.stalls and len(self.seen) > self.answers:
                 await reader.read()
+            if self.hangs_up and content == b"odd":
+                return
             found = any(EICAR in one for one in [content, *_inside(content)])
             writer.write(b"stream: Win.Test.EICAR_HDB-1 FOUND\0" if found else b"stream: OK\0")
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -177,3 +182,20 @@ async def test_sec_16_it_may_be_at_a_socket(tmp_path: Path) -> None:
 
     assert verdicts == [Verdict.FINE, Verdict.HARMFUL, Verdict.FINE]
     assert (gone, nobody) == (Verdict.UNSEEN, Verdict.FINE)
+
+
+async def test_sec_16_what_was_found_is_not_forgotten() -> None:
+    """A harmful file is refused beside one that is never answered, and behind one at which the scanner hangs up."""
+    async with clamd(stalls=True, answers=1) as stalling:
+        settings = ScannerSettings(url=stalling.url, when_absent="accept", seconds=0.3)
+        before = await Scanner(settings).judge([EICAR, b"good"])
+    async with clamd(hangs_up=True) as odd:
+        settings = ScannerSettings(url=odd.url, when_absent="accept")
+        behind = await Scanner(settings).judge([b"odd", EICAR])
+
+    assert (before, behind) == (Verdict.HARMFUL, Verdict.HARMFUL)
+
+
+async def test_a_port_that_cannot_be_is_a_scanner_that_is_not_there() -> None:
+    """Whatever is wrong with its place, nobody has seen the file, and nothing breaks."""
+    assert await Scanner(ScannerSettings(url="tcp://127.0.0.1:70000")).judge([b"good"]) is Verdict.UNSEEN

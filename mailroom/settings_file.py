@@ -183,9 +183,11 @@ def _attachments_url(value: object) -> str:
 
 def _scanner_url(value: object) -> str:
     text = _url_of(_text(value), ("unix:/", "tcp://"), "unix:/run/clamav/clamd.ctl or tcp://127.0.0.1:3310")
-    if text.startswith("tcp://") and not re.fullmatch(r"tcp://[^/\s]+:\d{1,5}", text):
+    port = re.fullmatch(r"tcp://[^/\s]+:(\d{1,5})", text)
+    if text.startswith("tcp://") and (port is None or not 0 < int(port[1]) <= LARGEST_PORT):
         raise _Wrong(
-            f"{text!r} has no port, or more than a port, after the host; write for example tcp://127.0.0.1:3310"
+            f"{text!r} has no port that can be, or more than a port, after the host; write for example "
+            "tcp://127.0.0.1:3310"
         )
     return text
 

@@ -264,6 +264,7 @@ def test_the_database_follows_the_data_folder(load: Load) -> None:
         ("[thresholds]\nhost = 1.5", "[thresholds] host: 1.5 is not possible here"),
         ("[scanner]\nurl = 'clamd:3310'", "[scanner] url: does not begin with unix:/ or tcp://"),
         ("[scanner]\nurl = 'tcp://clamd'", "[scanner] url: 'tcp://clamd' has no port"),
+        ("[scanner]\nurl = 'tcp://clamd:65536'", "[scanner] url: 'tcp://clamd:65536' has no port that can be"),
         ("[scanner]\nurl = 'unix:/'", "[scanner] url: names nothing after unix:/"),
         ("[scanner]\nwhen_absent = 'hold'", "[scanner] when_absent: 'hold' is unknown"),
         ("[limits]\ntrusted_proxies = ['10.0.0.1/8']", "[limits] trusted_proxies: '10.0.0.1/8' is no network"),

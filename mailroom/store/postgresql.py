@@ -25,8 +25,8 @@ _LOST = ("08", "57P0", "58")
 #: A prepared statement is not on the connection it was prepared on, or is there already.
 _STATEMENT_GONE = ("26000", "42P05")
 
-#: Where a pooled connection keeps when it was made.
-_MADE_AT = "made_at"
+#: Where a pooled connection keeps when the server last answered on it.
+_ANSWERED_AT = "answered_at"
 
 #: What blames the rows rather than the server: 22 data exception, 23 integrity constraint violation.
 _ABOUT_DATA = ("22", "23")
@@ -59,7 +59,7 @@ class PostgresqlStore:
             event.listen(made.sync_engine, "checkout", self._refuse_dead)
             return made
 
-        #: Connections made before are not used again: one of them gave no answer.
+        #: Connections without an answer since are not used again: one of them gave none to what was asked then.
         self._distrusted = float("-inf")
 
         # What every message passes finds its rows by key. A plan that was made and kept while the tables were small,
@@ -103,19 +103,22 @@ class PostgresqlStore:
         *args: Args.args,
         **kwargs: Args.kwargs,
     ) -> Result:
-        reach = _Reach.NOWHERE
+        reach, asked_at = _Reach.NOWHERE, float("-inf")
         try:
             # The driver's own timeouts do not cover the pool, nor what it does after a cancelled statement.
             async with asyncio.timeout(self._budget), engine.connect() as connection:
                 reach = _Reach.SERVER if engine is self._transactions else _Reach.COMMIT
+                asked_at = time.monotonic()
                 result = await connection.run_sync(work, *args, **kwargs)
                 reach = _Reach.COMMIT
                 await connection.commit()
+                connection.info[_ANSWERED_AT] = time.monotonic()
                 return result
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             if reach is not _Reach.NOWHERE and _timed_out(error):
                 # Whatever swallowed this answer swallows those of the connections beside it: each would cost its time.
-                self._distrusted = time.monotonic()
+                # Not of those that have answered meanwhile: then it was this question that is slow.
+                self._distrusted = max(self._distrusted, asked_at)
             raise _told(error, reach) from error
         except asyncio.CancelledError as error:
             # A dying connection cancels its waiters although nobody cancelled us.
@@ -126,7 +129,7 @@ class PostgresqlStore:
     def _refuse_dead(self, dbapi_connection: Any, record: Any, proxy: Any) -> None:
         """Let the pool make a new connection in place of one that is closed or not trusted, without asking it first."""
         connection = dbapi_connection.driver_connection
-        if record.info[_MADE_AT] < self._distrusted:
+        if record.info[_ANSWERED_AT] < self._distrusted:
             connection.terminate()
         if connection.is_closed():
             raise DisconnectionError
@@ -193,7 +196,7 @@ def _never_read_whole_tables(dbapi_connection: Any, record: Any) -> None:
 
 
 def _note_time(dbapi_connection: Any, record: Any) -> None:
-    record.info[_MADE_AT] = time.monotonic()
+    record.info[_ANSWERED_AT] = time.monotonic()
 
 
 def _driver_url(url: str) -> sa.URL:

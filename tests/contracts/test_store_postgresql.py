@@ -337,6 +337,21 @@ async def test_a_slow_statement_does_not_poison_its_connection(url: str) -> None
     await store.aclose()
 
 
+async def test_a_slow_question_costs_only_its_own_connection(url: str) -> None:
+    """While other connections are answered, a question that outlasts its time makes none of them be made anew."""
+    store = PostgresqlStore(url, connections=2, command_timeout=0.5)
+    first = await store.statement(backend)
+    slow = asyncio.create_task(store.read(lambda tx: tx.execute(sa.text("SELECT pg_sleep(30)"))))
+    while not slow.done():
+        await store.statement(backend)
+        await asyncio.sleep(0.01)
+    with pytest.raises(StoreUnavailable):
+        await slow
+
+    assert await store.statement(backend) == first
+    await store.aclose()
+
+
 async def test_whoever_is_cancelled_is_cancelled(store: PostgresqlStore) -> None:
     """A real cancellation is no error of the database, and leaves the pool whole."""
     tasks = [asyncio.create_task(store.read(lambda tx: tx.execute(sa.text("SELECT pg_sleep(30)")))) for _ in range(4)]

@@ -28,7 +28,9 @@ MOST_SHARE = 0.9
 LOOK_SECONDS = 0.1
 
 #: Seconds between two tries to give memory back that Python has freed and the allocator has kept.
+#: They double with each try that did not help, up to the longest: each holds everybody up.
 GIVE_BACK_SECONDS = 1.0
+LONGEST_GIVE_BACK_SECONDS = 15.0
 
 #: The kernel says so of a group of version 1 that has no limit.
 _NO_LIMIT = 2**60
@@ -66,6 +68,7 @@ class MemoryGuard:
         self._give_back = give_back or return_freed
         self._clock = clock
         self._looked_at = self._gave_back_at = float("-inf")
+        self._give_back_after = GIVE_BACK_SECONDS
         self._bounds: Sequence[Bound] = ()
         #: What was used of each limit when nothing was in hand.
         self._idle: dict[tuple[str, int], int] = {}
@@ -80,13 +83,15 @@ class MemoryGuard:
     def short(self, in_hand: int = 0, coming: int = 0) -> str | None:
         """Why a body of so many bytes may not be taken on, with so many in hand; None when it may."""
         self._see(idle=not in_hand)
-        full = self._full(in_hand + coming)
-        if full and self._clock() - self._gave_back_at >= GIVE_BACK_SECONDS:
+        full = self._full(in_hand, coming)
+        if full and self._clock() - self._gave_back_at >= self._give_back_after:
             self._give_back()
             self._gave_back_at = self._clock()
             self._looked_at = float("-inf")
             self._see(idle=not in_hand)
-            full = self._full(in_hand + coming)
+            full = self._full(in_hand, coming)
+            longer = min(2 * self._give_back_after, LONGEST_GIVE_BACK_SECONDS)
+            self._give_back_after = longer if full else GIVE_BACK_SECONDS
         if (full is not None) is not self._was_full:
             self._was_full = full is not None
             if full:
@@ -102,10 +107,12 @@ class MemoryGuard:
             if idle or not self._idle:
                 self._idle = {(bound.name, bound.limit): bound.used for bound in self._bounds}
 
-    def _full(self, bodies: int) -> Bound | None:
+    def _full(self, in_hand: int, coming: int) -> Bound | None:
         """The limit that is short already, or would be when so many bytes have come and all they need is used."""
         for bound in self._bounds:
-            expected = self._idle.get((bound.name, bound.limit), bound.used) + BYTES_PER_BYTE * bodies
+            idle = self._idle.get((bound.name, bound.limit), bound.used)
+            # Under load there is always something in hand: what has grown since is seen only in what is used now.
+            expected = max(idle + BYTES_PER_BYTE * (in_hand + coming), bound.used + BYTES_PER_BYTE * coming)
             if bound.share > FULL_SHARE or expected > MOST_SHARE * bound.limit:
                 return bound
         return None

@@ -74,6 +74,37 @@ def test_ovl_5_what_bodies_will_need_is_counted_before_it_is_used() -> None:
     assert beside == [None, "memory is short (a tight one)"]
 
 
+def test_ovl_5_what_has_grown_under_load_is_counted() -> None:
+    """A process that never has nothing in hand takes on no more than fits beside what it uses now."""
+    stage = Stage()
+    guard = stage.guard()
+    stage.used = 10
+    assert guard.short() is None
+    stage.now += 1
+    stage.used = 60
+
+    assert [guard.short(1, coming) for coming in (10, 11)] == [None, "memory is short (a tight one)"]
+
+
+def test_ovl_5_what_does_not_help_is_tried_ever_less() -> None:
+    """While nothing can be given back it is tried seven times in a minute; once it has helped, soon again."""
+    stage = Stage()
+    guard = stage.guard()
+    stage.used = 90
+    for _ in range(60):
+        assert guard.short() is not None
+        stage.now += 1
+    seldom = stage.given_back
+    stage.freed = 90
+    stage.now += 60
+    assert guard.short() is None
+    stage.used = stage.freed = 90
+    stage.now += 1
+    assert guard.short() is None
+
+    assert (seldom, stage.given_back) == (7, 9)
+
+
 def test_ovl_5_it_recovers() -> None:
     """Memory that Python has freed and the allocator kept is given back, and then there is room again."""
     stage = Stage()

@@ -7,7 +7,6 @@ import base64
 import contextlib
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 from aiohttp import hdrs, web
@@ -60,7 +59,7 @@ async def download(platform: Platform, request: web.Request) -> web.StreamRespon
 
 
 def _check_link(platform: Platform, request: web.Request, purpose: str) -> None:
-    if not platform.links.holds(purpose, request.path, request.query, datetime.now(UTC)):
+    if not platform.links.holds(purpose, request.path, request.query, platform.watch.now()):
         raise Refusal(403, Code.LINK_NOT_VALID, "This link is not valid, or not any more; ask for a new one.")
 
 

@@ -11,6 +11,7 @@ DECIDING = (
     "worker/sweep.py", "worker/deliver.py", "worker/consumer.py", "worker/probe.py", "gateway/cloud/routes.py",
     "gateway/cloud/sending.py", "mailroom/tickets.py", "mailroom/operating/messages.py",
     "mailroom/operating/copying.py", "mailroom/operating/dead_letters.py", "mailroom/operating/integrations.py",
+    "gateway/cloud/files.py", "gateway/cloud/drafts.py", "gateway/cloud/conversations.py",
 )  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Concatenate
 from uuid import UUID
 
@@ -211,3 +212,20 @@ async def test_only_so_many_tokens_are_remembered(office: Office) -> None:
     assert callers == {"many"}
     assert access.remembered == 2
     assert not [token for token in tokens if token in repr(vars(access))]
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-1), timedelta(days=1)])
+async def test_ops_6_a_link_holds_by_the_clock_that_signed_it(office: Office, off: timedelta) -> None:
+    """Where the machine has another time than the database, a link is good for as long as it was made to be."""
+    platform = platform_of(office.store)
+    platform.watch._time.hear(datetime.now(UTC) + off, time.monotonic())
+    path = f"/api/v2/downloads/emails/{UUID(int=1)}/{UUID(int=2)}"
+    statuses = []
+    async with serving(app_of(platform), "127.0.0.1:0") as address:
+        office.addresses.append(address)
+        caller = await caller_of(office)
+        for left in (timedelta(minutes=1), timedelta(minutes=-1)):
+            link = platform.links.sign("download", path, platform.watch.now() + left)
+            statuses.append((await caller.raw("GET", f"{path}?{link}")).status)
+
+    assert statuses == [404, 403]

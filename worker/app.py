@@ -76,7 +76,7 @@ class Worker:
         self.tickets = TicketWriter(queue, store, self.watch.now)
         self.sweep = Sweep(store, queue, self.watch, self.tickets, self.tally)
         self._indexer = Indexer(store)
-        self._leftovers = Leftovers(store, attachments)
+        self._leftovers = Leftovers(store, attachments, self.watch.now)
         self._probe = Probe(store, queue, self.watch, self.session, hostname, timeouts, allowed)
         self._stopping = False
 

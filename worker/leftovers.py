@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from mailroom.attachments import SHELVES, AttachmentStore
 from mailroom.logs import get_logger
@@ -26,21 +27,23 @@ ASKED_AT_ONCE = 1000
 class Leftovers:
     """Removes files of the attachment store that no row names. Several workers take turns."""
 
-    def __init__(self, store: Store, attachments: AttachmentStore) -> None:
+    def __init__(self, store: Store, attachments: AttachmentStore, now: Callable[[], datetime]) -> None:
         self._store = store
+        self._now = now
         self._attachments = attachments
 
     async def run(self) -> None:
         """Look for as long as the process runs."""
         while True:
             try:
-                await self.look(datetime.now(UTC))
+                await self.look()
             except (StoreUnavailable, CommitUnknown, BadRow, OSError) as error:
                 log.warning("leftovers not looked for", error=str(error))
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def look(self, now: datetime) -> None:
+    async def look(self) -> None:
         """Look at this hour's part of the shelves, unless another worker does."""
+        now = self._now()
         turn = int(now.timestamp() // LOOK_SECONDS)
         # In the folder of another database everything would belong to nothing.
         if not await is_ours(self._store, self._attachments):

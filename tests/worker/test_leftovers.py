@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,15 @@ def names(attachments: AttachmentStore) -> set[str]:
     return {path.name for path in attachments.folder.rglob("*") if path.is_file()} - {MARKER_FILE}
 
 
+def at(hour: int) -> datetime:
+    """The time of day of a look."""
+    return NOW + timedelta(hours=hour)
+
+
 async def a_day_of_looks(store: SqliteStore, attachments: AttachmentStore) -> None:
     """All the looks of one day."""
     for hour in range(LOOKS):
-        await Leftovers(store, attachments).look(NOW + timedelta(hours=hour))
+        await Leftovers(store, attachments, partial(at, hour)).look()
 
 
 async def test_sto_5_what_no_row_names_is_removed(store: SqliteStore, attachments: AttachmentStore) -> None:

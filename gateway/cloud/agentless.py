@@ -111,7 +111,7 @@ async def _stitched_to(call: Call, wanted: str) -> Conversation:
 
 def _conversation_for(call: Call, outgoing: Outgoing) -> Conversation:
     return Conversation(
-        id=new_message_id(), from_form=False, direction=Direction.OUTBOUND, provider=FORM_PROVIDER,
+        id=new_message_id(call.now), from_form=False, direction=Direction.OUTBOUND, provider=FORM_PROVIDER,
         opened_at=call.now, opened_by=call.who, subject=outgoing.subject, customer=outgoing.to[0],
         ours=outgoing.sender,
     )  # fmt: skip

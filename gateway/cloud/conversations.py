@@ -157,7 +157,7 @@ def _wanted(call: Call, body: Members) -> tuple[Conversation, Letter | None, Dra
     inbound = direction is Direction.INBOUND
     ours_name = None if inbound else body.line("fromName")
     conversation = Conversation(
-        id=new_message_id(), from_form=False, direction=queries.Direction(direction.lower()),
+        id=new_message_id(call.now), from_form=False, direction=queries.Direction(direction.lower()),
         provider=provider or FORM_PROVIDER, opened_at=call.now, opened_by=call.who, subject=subject,
         customer=sender if inbound else recipient,
         ours=recipient if inbound else _named(sender, ours_name),
@@ -210,7 +210,7 @@ def _first_letter(call: Call, conversation: Conversation, text: str, html: str |
     if conversation.customer is None or not (text or html):
         return None
     return Letter(
-        id=new_message_id(), conversation_id=conversation.id, kind=None, at=call.now, author=call.who,
+        id=new_message_id(call.now), conversation_id=conversation.id, kind=None, at=call.now, author=call.who,
         written=Written(
             sender=conversation.customer, to=(conversation.ours,) if conversation.ours else (),
             subject=conversation.subject, text=text or as_text(html or ""), html=html,

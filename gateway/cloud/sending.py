@@ -230,7 +230,7 @@ def _refused(integration: Integration, reason: str) -> Refusal:
 
 
 def _letter(call: Call, outgoing: Outgoing, conversation: Conversation, earlier: Sequence[Letter]) -> Letter:
-    letter_id = new_message_id()
+    letter_id = new_message_id(call.now)
     text = outgoing.text or as_text(outgoing.html or "")
     return Letter(
         id=letter_id,
@@ -260,7 +260,7 @@ def _copies(call: Call, letter: Letter, conversation: Conversation, integration:
     size = len(written.text) + len(written.html or "") + sum(one.file.size for one in written.files)
     return tuple(
         NewMessage(
-            id=new_message_id(), kind=kind, integration_id=integration.id, tenant=conversation.tenant,
+            id=new_message_id(call.now), kind=kind, integration_id=integration.id, tenant=conversation.tenant,
             recipient=recipient, sender=written.sender.address, subject=written.subject, size=size,
             accepted_at=call.now, expires_at=call.now + KINDS[kind].expires_after,
             body=encode_content(replace(content, to=recipient)),

@@ -95,7 +95,7 @@ def request(
     if not total:
         raise NothingToRedrive("none of these dead letters can be re-driven")
     redrive = Redrive(
-        id=new_message_id(), integration_id=integration_id, fingerprint=fingerprint, per_second=per_second,
+        id=new_message_id(now), integration_id=integration_id, fingerprint=fingerprint, per_second=per_second,
         requested_at=now, requested_by=who, why=why, total=total, done=0, ended_at=None, stopped_by=None,
     )  # fmt: skip
     values = {name: getattr(redrive, name) for name in Redrive.__slots__}

@@ -4,6 +4,7 @@ A machine whose clock jumps by a day must not expire in a moment what may wait f
 tomorrow (OPS-6). What has to be waited for is measured by monotonic clocks anyway; this is for what stands in rows.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,14 +20,24 @@ CLOSE_ENOUGH = timedelta(seconds=0.25)
 JUMP = timedelta(seconds=60)
 
 #: Seconds that a jump must last before it is believed. Most are undone by the time server within minutes; and a real
-#: one (a machine that slept) makes everything only so much later.
+#: one (a machine that was frozen from outside) makes everything only so much later.
 BELIEVED_AFTER_SECONDS = 600.0
+
+
+if sys.platform == "linux":
+
+    def steady() -> float:
+        """Seconds that have passed since whenever, those in which the machine was suspended too."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+else:
+    steady = time.monotonic
 
 
 class SharedClock:
     """Now, as the database has it; own time until the database was heard."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] = steady) -> None:
         self._monotonic = monotonic
         self._base, self._base_at = datetime.now(UTC), monotonic()
         self._heard = False

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from mailroom.clock import SharedClock
+from mailroom.clock import SharedClock, steady
 from mailroom.integration import Account, Cause, Integration, IntendedState, ReportedState, Security
 from mailroom.logs import get_logger
 from mailroom.message import Lane
@@ -29,7 +28,7 @@ FRESH_SECONDS = 1.0
 class IntegrationWatch:
     """What is known of every integration, and how old that is."""
 
-    def __init__(self, store: Store, vault: Vault, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: Store, vault: Vault, clock: Callable[[], float] = steady) -> None:
         self._store = store
         self._vault = vault
         self._clock = clock

@@ -1,10 +1,12 @@
 """The time of day that all processes share, whatever their own machines think."""
 
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailroom.clock import BELIEVED_AFTER_SECONDS, JUMP, SharedClock
+from mailroom.clock import BELIEVED_AFTER_SECONDS, JUMP, SharedClock, steady
 
 TRUE = datetime(2026, 1, 6, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -85,3 +87,12 @@ def test_a_jump_that_lasts_is_believed(clock: SharedClock, monotonic: Monotonic,
     clock.hear(told, monotonic.now)
 
     assert clock.now() == told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a clock that counts how long it was suspended")
+def test_what_it_goes_by_counts_the_time_in_which_the_machine_slept() -> None:
+    """A machine that was suspended for an hour is not an hour behind: its pause is told from a jump of the database."""
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    reading = steady()
+
+    assert before <= reading <= time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import ClientError, web
 
-#: Bytes of a body that nobody wants which are taken off the wire all the same, so that its connection can be used
-#: again; and, of what is larger, so that the client gets to see the answer before the connection ends.
+#: Bytes of a body that nobody wants which are taken off the wire all the same, so that its connection can be used again.
 MOST_DRAINED = 64 * 1024
+
+#: And of what is larger: many clients send all before they read, and an end while they still send takes the answer away.
+MOST_DISCARDED = 1024 * 1024
 
 #: Seconds that may take.
 DRAIN_SECONDS = 1.0
@@ -18,7 +20,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @web.middleware
 async def answered_early(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Where a large body was not read to its end, answer, read a little of the rest, and end the connection."""
+    """Where a large body was not read to its end, answer, read some of the rest, and end the connection."""
     response = await handler(request)
     if request.content.is_eof() or _is_small(request):
         return response
@@ -45,5 +47,5 @@ def _is_small(request: web.Request) -> bool:
 
 async def _drain(request: web.Request) -> None:
     drained = 0
-    while drained < MOST_DRAINED and (chunk := await request.content.readany()):
+    while drained < MOST_DISCARDED and (chunk := await request.content.readany()):
         drained += len(chunk)

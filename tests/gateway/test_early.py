@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.early import MOST_DRAINED
+from gateway.early import MOST_DISCARDED, MOST_DRAINED
 from mailroom.settings import EmailOptions, LimitSettings
 from tests.builders import migrated
 from tests.journeys.office import FORM, Office, an_office
@@ -98,6 +98,22 @@ async def test_ovl_2_what_nobody_wants_is_not_read(full: Office) -> None:
 
     assert sent < BETWEEN
     assert reader is not None
+
+
+async def test_ovl_2_who_sends_all_before_it_reads_sees_the_refusal(full: Office) -> None:
+    """A client that reads no sooner than its body of almost a megabyte is sent gets the answer, and no broken connection."""
+    length = MOST_DISCARDED - MOST_DRAINED
+    for _ in range(5):
+        reader, writer = await opened(full)
+        writer.write(head(length))
+        for _ in range(length // MOST_DRAINED):
+            writer.write(bytes(MOST_DRAINED))
+            await writer.drain()
+            await asyncio.sleep(0.005)  # it is answered meanwhile
+        _, said = await answer_of(reader)
+        writer.close()
+
+        assert said == b'{"statusCode":1}'
 
 
 async def test_a_small_refused_form_costs_no_connection(full: Office) -> None:

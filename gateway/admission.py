@@ -25,6 +25,11 @@ _NO_ADDRESS = "no address"
 GOES_TO_DISK = 1024 * 1024
 
 
+#: While memory is short one request at a time comes in. Seconds after which it has had its turn, so that who is slow, or
+#: waits for something, shuts out nobody else: bodies that need no disk still fit beside it.
+TURN_SECONDS = 5.0
+
+
 class Full(Exception):
     """Nothing more may come in at the moment; the text says why."""
 
@@ -46,11 +51,15 @@ class Admission:
         memory: Callable[[int, int], str | None] = _enough,
         files_disk: Callable[[], str | None] = _never,
         rows_disk: Callable[[], str | None] = _never,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
         self.memory = memory
         self.files_disk = files_disk
         self.rows_disk = rows_disk
+        self.clock = clock
+        #: When one came in last.
+        self.entered_at = float("-inf")
         self.forms = Entrance(self)
         self.platform = Entrance(self)
 
@@ -82,6 +91,7 @@ class Entrance:
         if full is not None:
             self.turned_away += 1
             raise Full(full)
+        self.whole.entered_at = self.whole.clock()
         self.requests += 1
         self.bytes += size
         try:
@@ -104,7 +114,8 @@ class Entrance:
         # Asked in any case, because it learns what is used with nothing in hand. One at a time goes on: a process that
         # has grown, and has nothing in hand, would never take anything again.
         short = whole.memory(whole.bytes, size)
-        return short if whole.requests else None
+        had_its_turn = size <= GOES_TO_DISK and whole.clock() - whole.entered_at >= TURN_SECONDS
+        return short if whole.requests and not had_its_turn else None
 
 
 #: Clients of which is remembered how often they came; who came longest ago is forgotten for a new one. Whoever has

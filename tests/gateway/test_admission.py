@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from gateway.admission import GOES_TO_DISK, Admission, ClientRates, Full, Proxies, limited_as
+from gateway.admission import GOES_TO_DISK, TURN_SECONDS, Admission, ClientRates, Full, Proxies, limited_as
 from gateway.forms.body import LARGEST_IN_MEMORY
 from mailroom.rates import Rate
 from mailroom.settings import LimitSettings
@@ -54,6 +54,17 @@ def test_ovl_5_while_memory_is_short_one_at_a_time_comes_in() -> None:
         assert forms.full_for(0) == short
 
     assert forms.full_for(10) is None
+
+
+def test_ovl_5_who_is_slow_shuts_out_nobody_while_memory_is_short() -> None:
+    """Whoever is inside for five seconds has had its turn: one small request comes in beside it, and no large one."""
+    now, short = [0.0], "memory is short"
+    forms = Admission(LimitSettings(), memory=lambda _, __: short, clock=lambda: now[0]).forms
+    with forms.entered(10):
+        now[0] += TURN_SECONDS
+        assert [forms.full_for(size) for size in (GOES_TO_DISK, GOES_TO_DISK + 1)] == [None, short]
+        with forms.entered(10):
+            assert forms.full_for(0) == short
 
 
 def test_what_needs_a_disk_that_is_short_stays_outside() -> None:

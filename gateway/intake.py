@@ -176,7 +176,8 @@ class Intake:
             log.warning("tombstones still owed", count=len(self._owed), error=str(error))
             return False
         for message in owed:
-            self._owed.pop(message.id, None)
+            if self._owed.pop(message.id, None) is None:
+                continue  # who stops pays beside the loop: the other one has counted it
             if message.id in too_late:
                 self.contradicted += 1
                 log.error("answered 1, but a worker had it already", message_id=str(message.id))

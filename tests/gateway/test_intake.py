@@ -96,6 +96,16 @@ async def test_what_a_worker_has_already_is_counted(intake: Intake, store: Store
     assert await attachments.read(upload.key) == b"a large file"
 
 
+async def test_who_pays_twice_at_once_counts_once(intake: Intake, store: Store) -> None:
+    """A process that stops pays while its loop still does: a message that was delivered all the same is counted once."""
+    message = await accepted(store, await created(store))
+    await claimed(store, message)
+    owe(intake, message)
+    await asyncio.gather(intake.pay_once(), intake.pay_once())
+
+    assert intake.contradicted == 1
+
+
 async def test_ovl_3_what_is_owed_is_bounded(intake: Intake, store: Store) -> None:
     """Who owes as many answers in doubt as may be takes in nothing more, at once and for certain, until some are paid."""
     integration_id = await created(store)

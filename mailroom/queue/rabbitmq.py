@@ -27,7 +27,7 @@ from aio_pika.exceptions import (
 from yarl import URL
 
 from mailroom.logs import get_logger
-from mailroom.loops import really_cancelled
+from mailroom.loops import really_cancelled, start_loop
 from mailroom.queue.port import Delivery, QueueUnavailable, WrongTopology
 from mailroom.queue.ticket import Address, Ticket, UnreadableTicket, decode_ticket, encode_ticket
 
@@ -224,8 +224,8 @@ class RabbitQueue:
         """Have `wake` called at every nudge."""
         self._wakers.append(wake)
         if self._listening is None:
-            self._listening = asyncio.get_running_loop().create_task(self._listen())
-            self._prover = asyncio.get_running_loop().create_task(self._prove())
+            self._listening = start_loop("nudges of the broker", self._listen)
+            self._prover = start_loop("proving that the broker takes tickets", self._prove)
 
     async def _listen(self) -> None:
         while not really_cancelled():
@@ -375,7 +375,7 @@ class _RabbitSubscription:
         self._well_at = time.monotonic()
         #: Set when there is something to look at before it is time: another prefetch, or a channel that has closed.
         self._woken = asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._keep_consuming())
+        self._task = start_loop("consuming", self._keep_consuming)
 
     async def resize(self, prefetch: int) -> None:
         """Hold at most so many from now on: RabbitMQ counts per consumer, so a new one takes over from the old."""

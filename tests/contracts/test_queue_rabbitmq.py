@@ -406,3 +406,19 @@ async def test_a_queue_that_is_another_kind_costs_nobody_else(queue: RabbitQueue
         assert queue.connected
         await queue.publish(other, a_ticket())
         assert queue._channel is channel
+
+
+async def test_what_nobody_expected_ends_no_loop(logged: list[MutableMapping[str, Any]]) -> None:
+    """An error that is none of the broker's (here: there is no place to connect to) is logged, and the loops go on."""
+    queue = RabbitQueue("amqp://127.0.0.1/")
+    queue._consuming = queue._proving = door._Link([], "nowhere")
+    queue.on_nudge(lambda: None)
+    subscription = await queue.subscribe(ADDRESS, 1, lambda _: None)
+    loops = (queue._listening, queue._prover, subscription._task)
+    async with asyncio.timeout(PATIENCE):
+        while len({event["loop"] for event in logged if event["event"] == "a loop failed; it goes on"}) < len(loops):
+            await asyncio.sleep(0.01)
+    ended = [loop is None or loop.done() for loop in loops]
+    await queue.aclose()
+
+    assert ended == [False] * 3

@@ -1,7 +1,7 @@
 """What an operator can ask for when something surprises: why a message, or a submission, fares as it does."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -30,7 +30,7 @@ class _Load:
 
 async def explain_message(operator: Operator, message_id: str) -> dict[str, Any]:
     """Every decision about a message as it stands now."""
-    standing, now = await known_message(operator, message_id), datetime.now(UTC)
+    standing, now = await known_message(operator, message_id), await operator.now()
     fate = await operator.store.read(explaining.fate, standing.id)
     # Deleted ones too: a message keeps its integration.
     found = None if standing.integration_id is None else await _by_id(operator, standing.integration_id)
@@ -69,7 +69,7 @@ async def explain_submission(
 
 
 async def _form(operator: Operator, name: str, mailbox: str | None, size: int) -> Known:
-    settings, now = operator.settings, datetime.now(UTC)
+    settings, now = operator.settings, await operator.now()
     options = settings.options_of(name)
     effective = options or settings.email
     origin = settings.origin_of(name, "integration")
@@ -89,7 +89,7 @@ async def _letter(operator: Operator, kind: str, from_address: str | None, to: s
         raise Unexplainable(f"nothing of the kind {kind!r} can be submitted; there are: form, {', '.join(DECIDED_BY)}")
     if from_address is None:
         raise Unexplainable(f"where {kind} mail leaves through is decided by its sender; give the sender's address")
-    direction, now = DECIDED_BY[Kind(kind)], datetime.now(UTC)
+    direction, now = DECIDED_BY[Kind(kind)], await operator.now()
     through = await operator.store.read(domains.integration_for, direction, from_address)
     found = None if through is None else await _by_id(operator, through)
     load = await _load(operator, found, now)

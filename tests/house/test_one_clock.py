@@ -12,7 +12,7 @@ DECIDING = (
     "gateway/cloud/sending.py", "mailroom/tickets.py", "mailroom/operating/messages.py",
     "mailroom/operating/copying.py", "mailroom/operating/dead_letters.py", "mailroom/operating/integrations.py",
     "gateway/cloud/files.py", "gateway/cloud/drafts.py", "gateway/cloud/conversations.py",
-    "worker/leftovers.py",
+    "worker/leftovers.py", "mailroom/operating/explaining.py",
 )  # fmt: skip
 
 

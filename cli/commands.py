@@ -1,7 +1,7 @@
 """What every command shares: settings, one sentence instead of a traceback, and the exit code."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from cli.desk import Refused
@@ -25,10 +25,11 @@ class Complained(SystemExit):
     """What was asked could not be done, and the person has been told why: the command ends with this code."""
 
 
-def run(story: Coroutine[Any, Any, Any]) -> Any:
+def run(story: Coroutine[Any, Any, Any], runner: Callable[[], asyncio.Runner] = asyncio.Runner) -> Any:
     """The story's result; raises Complained when it ended with a sentence for people."""
     try:
-        return asyncio.run(story)
+        with runner() as running:
+            return running.run(story)
     except COMPLAINTS as error:
         complain(f"{error}{_advice(error)}")
         raise Complained(1) from error

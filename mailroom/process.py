@@ -36,10 +36,8 @@ class Stopped(Exception):
 
 def run_process(story: Callable[[Settings], Coroutine[Any, Any, None]], settings: Callable[[], Settings]) -> int:
     """Run until it is told to stop; 0, or 1 when it cannot run and the reason was written to stderr."""
-    _open_as_many_as_allowed()
-    gc.set_threshold(*_RUBBISH)
     try:
-        with asyncio.Runner(loop_factory=FairLoop) as runner:
+        with ready_for_strangers() as runner:
             runner.run(story(settings()))
     except Stopped:
         return 0
@@ -49,10 +47,19 @@ def run_process(story: Callable[[Settings], Coroutine[Any, Any, None]], settings
     return 0
 
 
+def ready_for_strangers() -> asyncio.Runner:
+    """What runs a process that serves strangers, of which there may be thousands."""
+    _open_as_many_as_allowed()
+    gc.set_threshold(*_RUBBISH)
+    return asyncio.Runner(loop_factory=FairLoop)
+
+
 def _open_as_many_as_allowed() -> None:
     """The usual 1,024 files are fewer than connections are let in; a service may raise that itself up to its hard limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # A hard limit that is "unlimited", or more than the kernel has, is refused on some systems; the usual ones will do.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def stop_signal() -> asyncio.Event:

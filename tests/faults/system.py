@@ -77,14 +77,18 @@ defaults
     http-error status 504 content-type application/json string '{{"message":"The answer was lost."}}'
 frontend public
     bind 127.0.0.1:{port}
-    http-request wait-for-body time 2s if {{ nbsrv(gateways) eq 0 }}
-    http-request return status 200 content-type application/json string '{{"statusCode":1}}' \
-        if {{ path_beg /genesys/2/email/ }} {{ nbsrv(gateways) eq 0 }}
+    http-request set-var(txn.form) bool(true) if {{ path_beg /genesys/2/email/ }}
+    use_backend unready if {{ nbsrv(gateways) eq 0 }}
     default_backend gateways
 backend gateways
     balance roundrobin
     option httpchk GET /readyz
-    default-server inter 1s fall 1 rise 1
+    default-server check inter 1s fall 1 rise 1
+{servers}
+backend unready
+    balance roundrobin
+    http-response set-var(txn.answered) bool(true)
+    http-after-response set-status 200 if {{ status 503 }} {{ var(txn.form) -m found }} !{{ var(txn.answered) -m found }}
 {servers}
 """
 
@@ -392,7 +396,7 @@ async def _proxy(stack: contextlib.AsyncExitStack, url: str) -> tuple[FaultProxy
 
 
 def _balance(folder: Path, port: int, gateways: list[Member]) -> subprocess.Popen[bytes]:
-    servers = "\n".join(f"    server {one.name} {one.variables['MAILROOM_LISTEN']} check" for one in gateways)
+    servers = "\n".join(f"    server {one.name} {one.variables['MAILROOM_LISTEN']}" for one in gateways)
     (folder / "haproxy.cfg").write_text(HAPROXY.format(port=port, servers=servers))
     with (folder / "haproxy.log").open("ab") as said:
         return subprocess.Popen(

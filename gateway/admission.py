@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from mailroom.attachments import LARGEST_IN_A_ROW
 from mailroom.rates import Rate
 from mailroom.settings import LimitSettings
 
@@ -19,10 +20,6 @@ _IPV6_PREFIX = 64
 
 _WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([\d.]+):\d+")
 _NO_ADDRESS = "no address"
-
-
-#: What is smaller goes to no disk but the database's: no file in it can be too large for a message's row.
-GOES_TO_DISK = 1024 * 1024
 
 
 #: While memory is short one request at a time comes in. Seconds after which it has had its turn, so that who is slow, or
@@ -107,14 +104,15 @@ class Entrance:
             return "too many requests are in hand"
         if self.bytes + size > limits.bytes_within_reach or whole.bytes + size > limits.bytes_in_flight:
             return "too many bytes are in hand"
-        if size > GOES_TO_DISK and (short := whole.files_disk()) is not None:
+        # No file in a smaller body goes to any disk but the database's.
+        if size > LARGEST_IN_A_ROW and (short := whole.files_disk()) is not None:
             return short
         if size and (short := whole.rows_disk()) is not None:
             return short
         # Asked in any case, because it learns what is used with nothing in hand. One at a time goes on: a process that
         # has grown, and has nothing in hand, would never take anything again.
         short = whole.memory(whole.bytes, size)
-        had_its_turn = size <= GOES_TO_DISK and whole.clock() - whole.entered_at >= TURN_SECONDS
+        had_its_turn = size <= LARGEST_IN_A_ROW and whole.clock() - whole.entered_at >= TURN_SECONDS
         return short if whole.requests and not had_its_turn else None
 
 

@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import Iterable
 from enum import Enum, auto
+from urllib.parse import urlsplit
 
 from mailroom.logs import get_logger
 from mailroom.settings import ScannerSettings
@@ -23,7 +24,6 @@ _LONGEST_ANSWER = 4096
 _COMMAND, _END = b"zINSTREAM\0", b"\0\0\0\0"
 _FOUND = re.compile(rb"stream: (.+) FOUND\0?", re.DOTALL)
 _CLEAN = re.compile(rb"stream: OK\0?")
-_PLACE = re.compile(r"unix:(?P<path>/.+)|tcp://\[?(?P<host>[^/\s]+?)\]?:(?P<port>\d{1,5})")
 
 
 class Verdict(Enum):
@@ -73,7 +73,7 @@ class Scanner:
             return await self._answer(content)
         except TimeoutError:
             raise
-        except (OSError, OverflowError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             return type(error).__name__.encode()
 
     async def _answer(self, content: bytes) -> bytes:
@@ -93,10 +93,8 @@ class Scanner:
             writer.close()
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        place = _PLACE.fullmatch(self._settings.url or "")
-        if place is None:
-            raise OSError("there is no such place")
+        place = urlsplit(self._settings.url or "")
         async with asyncio.timeout(CONNECT_SECONDS):
-            if place["path"]:
-                return await asyncio.open_unix_connection(place["path"], limit=_LONGEST_ANSWER)
-            return await asyncio.open_connection(place["host"], int(place["port"]), limit=_LONGEST_ANSWER)
+            if place.scheme == "unix":
+                return await asyncio.open_unix_connection(place.path, limit=_LONGEST_ANSWER)
+            return await asyncio.open_connection(place.hostname, place.port, limit=_LONGEST_ANSWER)

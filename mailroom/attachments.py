@@ -26,6 +26,9 @@ _UNFINISHED = ".part"
 #: The folders that keys are spread over.
 SHELVES = tuple(f"{number:02x}" for number in range(256))
 
+#: A larger file of a form is kept here, as it arrives; one of this size still travels with its message's row.
+LARGEST_IN_A_ROW = 1024 * 1024
+
 #: Bytes of a file that are in memory while it is copied.
 _PIECE = 1024 * 1024
 

@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from mailroom.destinations import relay
 from mailroom.gate import Enforcement
@@ -183,8 +184,12 @@ def _attachments_url(value: object) -> str:
 
 def _scanner_url(value: object) -> str:
     text = _url_of(_text(value), ("unix:/", "tcp://"), "unix:/run/clamav/clamd.ctl or tcp://127.0.0.1:3310")
-    port = re.fullmatch(r"tcp://[^/\s]+:(\d{1,5})", text)
-    if text.startswith("tcp://") and (port is None or not 0 < int(port[1]) <= LARGEST_PORT):
+    place = urlsplit(text)
+    try:
+        is_one = place.scheme == "unix" or (bool(place.hostname and place.port) and not place.path)
+    except ValueError:  # of a port that cannot be
+        is_one = False
+    if not is_one:
         raise _Wrong(
             f"{text!r} has no port that can be, or more than a port, after the host; write for example "
             "tcp://127.0.0.1:3310"

@@ -102,6 +102,7 @@ class _Way:
     timeouts: Timeouts
     trust: _Trust
     destinations: Destinations
+    lookups: Lookups = _lookups
 
 
 async def open_connection(
@@ -111,11 +112,13 @@ async def open_connection(
     *,
     trust: _Trust = None,
     destinations: Destinations = ANYWHERE,
+    lookups: Lookups = _lookups,
 ) -> "Connection | Deferred":
     """Connect, greet, secure and log in. `trust` replaces the machine's certificate authorities."""
     way = _Way(
-        account=account, local_hostname=local_hostname, timeouts=timeouts, trust=trust, destinations=destinations
-    )
+        account=account, local_hostname=local_hostname, timeouts=timeouts, trust=trust, destinations=destinations,
+        lookups=lookups,
+    )  # fmt: skip
     transcript = Transcript(account)
     opened = await _open(way, transcript)
     return opened if isinstance(opened, Deferred) else Connection(way, opened, transcript)
@@ -271,7 +274,7 @@ async def _socket_to(way: _Way) -> socket.socket:
     A name that is resolved a second time may have another answer for whoever looked at the first (DNS rebinding).
     """
     host, port = way.account.host, way.account.port
-    found = await _lookups.addresses(host, port)
+    found = await way.lookups.addresses(host, port)
     if not way.destinations.allow(host, port, [str(where[0]) for *_, where in found]):
         raise _Unwilling(Blame.CONNECTION, NOT_ALLOWED)
     trouble = OSError("the host has no address")

@@ -96,16 +96,16 @@ class Sweep:
         """Sweep for as long as the process runs."""
         lost_at, forget_at, note_at = self.clock() + LOST_SECONDS, self.clock(), self.clock()
         while True:
-            await self._guarded(self.due)
-            await self._guarded(self.redrive)
+            await self._work(self.due)
+            await self._work(self.redrive)
             if self.clock() >= lost_at:
-                await self._guarded(self.lost)
+                await self._work(self.lost)
                 lost_at = self.clock() + LOST_SECONDS
             if self.clock() >= forget_at:
-                await self._guarded(self.forget)
+                await self._work(self.forget)
                 forget_at = self.clock() + FORGET_SECONDS
             if self.clock() >= note_at:
-                await self._guarded(self.note_oldest)
+                await self._work(self.note_oldest)
                 note_at = self.clock() + NOTE_SECONDS
             await asyncio.sleep(DUE_SECONDS)
 
@@ -120,9 +120,11 @@ class Sweep:
         """For how many seconds it has not begun to look for anything; 0 before its first look."""
         return 0.0 if self.looked_for_work_at is None else self.clock() - self.looked_for_work_at
 
+    async def _work(self, look: Callable[[], Awaitable[None]]) -> None:
+        self.looked_for_work_at = self.clock()
+        await self._guarded(look)
+
     async def _guarded(self, look: Callable[[], Awaitable[None]]) -> None:
-        if look != self.bury_dead:
-            self.looked_for_work_at = self.clock()
         try:
             await look()
         except (StoreUnavailable, CommitUnknown, BadRow) as error:

@@ -23,7 +23,7 @@ from gateway.filenames import clean_name, extension_of
 from gateway.forms.filetypes import HEAD_SIZE
 from gateway.forms.problems import Code, Problem
 from gateway.forms.raw import RawFile, RawForm
-from mailroom.attachments import AttachmentStore, Upload
+from mailroom.attachments import LARGEST_IN_A_ROW, AttachmentStore, Upload
 from mailroom.serving import BrokenBody
 from mailroom.settings import EmailOptions, LimitSettings
 
@@ -42,8 +42,6 @@ _OVERHEAD = 256 * 1024
 #: A percent-encoded byte takes three.
 _URLENCODED_BYTE = 3
 
-#: A larger file goes to the attachment store as it arrives; one of this size still travels with the message's row.
-LARGEST_IN_MEMORY = 1024 * 1024
 #: A thread is started for each write, so they are gathered to this many bytes.
 _BLOCK = 256 * 1024
 #: Parsing more than this of an urlencoded body takes so long that it is done beside the event loop.
@@ -369,7 +367,7 @@ class _IncomingFile:
         if not self.wanted:
             return
         self._waiting += data
-        if self._upload is None and self.size > LARGEST_IN_MEMORY:
+        if self._upload is None and self.size > LARGEST_IN_A_ROW:
             self._upload = await self._leave_upload.enter_async_context(self._attachments.upload())
         if self._upload is not None and len(self._waiting) >= _BLOCK:
             await self._write(self._upload)

@@ -159,7 +159,8 @@ class Forms:
         """Have the files looked at, where somebody can; raises Refusal."""
         if not form.files or not self._counter.scanner.is_there:
             return
-        files = [file.content if file.key is None else await self._bytes(file.key) for file in form.files]
+        kept = self._counter.attachments
+        files = [file.content if file.key is None else await kept.read(file.key) for file in form.files]
         match await self._counter.scanner.judge(content or b"" for content in files):
             case Verdict.HARMFUL:
                 advice = "A file was refused: a scanner for viruses has found something in it."
@@ -168,9 +169,6 @@ class Forms:
                 raise Refusal(200, answers.again_later())
             case Verdict.FINE:
                 pass
-
-    async def _bytes(self, key: str) -> bytes:
-        return await self._counter.attachments.read(key)
 
     def _message(self, form: RawForm, service: str, options: EmailOptions, client: str) -> NewMessage:
         """The message this form becomes; raises Refusal."""

@@ -47,14 +47,14 @@ async def trouble_system(given: argparse.Namespace, folder: Path) -> Verdict:
     """The deployment on RabbitMQ and PostgreSQL."""
     with a_small_disk(900) as disk, _services(disk) as (postgres, rabbitmq):
         async with a_system(folder, postgres, rabbitmq, small_disk=disk, jumping_clocks=True) as system:
-            return await carry_out(_campaign(faults.every(system), given, share=1.0), system)
+            return await carry_out(_campaign(faults.EVERY, given, share=1.0), system)
 
 
 async def trouble_embedded(given: argparse.Namespace, folder: Path) -> Verdict:
     """`mailroom up`."""
     with a_small_disk(300) as disk:
         async with embedded.an_embedded_system(folder, disk) as system:
-            return await carry_out(_campaign(embedded.every(system), given), system)
+            return await carry_out(_campaign(embedded.EVERY, given), system)
 
 
 async def trouble_cluster(given: argparse.Namespace, folder: Path) -> Verdict:

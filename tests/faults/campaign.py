@@ -1,14 +1,13 @@
 """A fault run as a story: traffic, one fault after the other, everything whole again, and the verdict."""
 
 import asyncio
-import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -17,6 +16,7 @@ from tests.faults.checker import NOT_SENT, Verdict, check, taken
 from tests.faults.clients import Clients
 from tests.faults.events import Copied, Ended, Happened, Notebook, Submitted
 from tests.faults.faults import Fault
+from tests.faults.system import meanwhile
 
 #: Seconds after a fault before the next one: what it did shall not be taken for the next one's doing.
 BREATH = 2.0
@@ -81,11 +81,11 @@ async def carry_out(campaign: Campaign[AnySystem], system: AnySystem) -> Verdict
     with Notebook(system.folder / "clients.jsonl") as told, Notebook(system.folder / "faults.jsonl") as done:
         clients = Clients(url, told, campaign.per_second)
         await system.start()
-        async with _under(clients.run(), system.attend()):
+        async with meanwhile(clients.run(), system.attend()):
             await asyncio.sleep(campaign.warm_up)
             await _inflict_all(campaign, system, clients, done)
     campaign.tell(f"{len(clients.accepted)} accepted; waiting until each of them is over")
-    async with _under(system.attend()):
+    async with meanwhile(system.attend()):
         deadline = time.monotonic() + campaign.patience
         found = await standings.ended(url, clients.accepted, campaign.patience)
         # What was answered 1 and is there all the same may take as long as a lost ticket to be sent.
@@ -127,7 +127,7 @@ async def _inflict(
             await asyncio.sleep(fault.seconds)
             closed = (closed_since, time.time()) if fault.closes else None
     except Exception as error:  # noqa: BLE001 - whatever keeps one fault from being inflicted, the others are worth it
-        undone = f"{type(error).__name__} {error}"
+        undone = f"{type(error).__name__}: {error}"
     until = time.time()
     notebook.write(
         Happened(
@@ -150,21 +150,6 @@ async def _marks(found: Sequence[Ended], copied: Sequence[Copied], system: Troub
         else one
         for one in found
     ]
-
-
-@contextlib.asynccontextmanager
-async def _under(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do these meanwhile; a defect in one of them is raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        yield
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
 
 
 def kept(folder: Path, verdict: Verdict) -> Path:

@@ -15,7 +15,7 @@ from tests.faults.clients import Clients
 from tests.faults.events import Notebook
 from tests.faults.faults import Fault, clients_leave, disabled, mail_server_gone, weather
 from tests.faults.mail_server import MATRIX, MailServer
-from tests.faults.system import READY_SECONDS, SETTINGS, CommandFailed, fill_up
+from tests.faults.system import READY_SECONDS, SETTINGS, CannotBeDone, CommandFailed, fill_up
 from tests.processes import becomes, environment, mailroom
 from tests.services import LOOPBACK, free_port
 
@@ -32,6 +32,8 @@ class Embedded:
     mail: MailServer
     small_disk: Path | None
     process: subprocess.Popen[bytes] | None = None
+    #: Whether somebody has told it to end since it was started.
+    told_to_end: bool = False
     deaths: list[str] = field(default_factory=list)
 
     @property
@@ -47,6 +49,7 @@ class Embedded:
         await self.active()
 
     def _begin(self) -> None:
+        self.told_to_end = False
         with (self.folder / "up.log").open("ab") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cli", "up"], cwd=self.folder, env=environment(self.variables),
@@ -74,9 +77,12 @@ class Embedded:
         return done.stdout
 
     async def attend(self) -> None:
-        """The operator: looks every few seconds, and resets what is in ERROR."""
+        """The operator: looks every few seconds, resets what is in ERROR, and starts again what ended by itself."""
         while True:
             await asyncio.sleep(4)
+            if self.process is not None and not self.told_to_end and (code := self.process.poll()) is not None:
+                self.deaths.append(f"mailroom up ended by itself with {code}")
+                self._begin()
             if await self._state() == "ERROR":
                 with contextlib.suppress(CommandFailed):
                     await self.command("integrations", "reset", "main", "--why", "the fault run looked into it")
@@ -93,6 +99,7 @@ class Embedded:
     async def end(self, number: signal.Signals) -> None:
         """Signal it, and wait until it has ended."""
         assert self.process is not None
+        self.told_to_end = True
         self.process.send_signal(number)
         await asyncio.to_thread(self.process.wait, 120)
 
@@ -120,24 +127,24 @@ async def restarted(system: Embedded, _: Clients) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def disk_full(system: Embedded, _: Clients) -> AsyncIterator[None]:
     """There is no room for its database, and then there is again."""
-    assert system.small_disk is not None
+    if system.small_disk is None:
+        raise CannotBeDone("a file system of our own cannot be made here")
     async with fill_up(system.small_disk):
         yield
 
 
-def every(system: Embedded) -> list[Fault[Embedded]]:
-    """A kill -9 about every 20 seconds, and what else can happen to it between them."""
-    others: list[Fault[Embedded]] = [
-        Fault("told to stop", restarted, 2, mute=True),
-        Fault("mail server: smtp-sink -q .", weather(MATRIX["-q ."]), 6),
-        Fault("mail server: smtp-sink -r RCPT", weather(MATRIX["-r RCPT"]), 6),
-        Fault("mail server gone", mail_server_gone, 5),
-        Fault("integration disabled", disabled, 5, closes=True),
-        Fault("clients leave", clients_leave, 6),
-    ]
-    if system.small_disk is not None:
-        others.append(Fault("disk full", disk_full, 6))
-    return [*others, *[Fault("killed (SIGKILL)", killed, 4, cuts_records=True, mute=True) for _ in others]]
+_OTHERS: list[Fault[Embedded]] = [
+    Fault("told to stop", restarted, 2, mute=True),
+    Fault("mail server: smtp-sink -q .", weather(MATRIX["-q ."]), 6),
+    Fault("mail server: smtp-sink -r RCPT", weather(MATRIX["-r RCPT"]), 6),
+    Fault("mail server gone", mail_server_gone, 5),
+    Fault("integration disabled", disabled, 5, closes=True),
+    Fault("clients leave", clients_leave, 6),
+    Fault("disk full", disk_full, 6),
+]
+
+#: A kill -9 about every 20 seconds, and what else can happen to it between them.
+EVERY = [*_OTHERS, *[Fault("killed (SIGKILL)", killed, 4, cuts_records=True, mute=True) for _ in _OTHERS]]
 
 
 @contextlib.asynccontextmanager

@@ -8,13 +8,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-import asyncpg
-
 from mailroom.integration import ReportedState
 from tests.fault_proxy import FaultProxy, Mode, Trap
 from tests.faults.clients import Clients
 from tests.faults.mail_server import MATRIX, MailServer, Weather
-from tests.faults.system import Member, System, fill_up
+from tests.faults.system import CannotBeDone, Member, System, fill_up, meanwhile
+from tests.journeys.office import standing_still
 
 #: A fault that is being inflicted: while inside.
 Inflicting = AbstractAsyncContextManager[None]
@@ -188,13 +187,8 @@ async def database_cut(system: System, _: Clients) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def pool_exhausted(system: System, _: Clients) -> AsyncIterator[None]:
     """Every connection that we have waits for a lock, and with them whoever waits for one of them."""
-    connection = await asyncpg.connect(system.database_url)
-    try:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE live IN SHARE MODE")
-            yield
-    finally:
-        await connection.close()
+    async with standing_still(system.database_url):
+        yield
 
 
 @contextlib.asynccontextmanager
@@ -214,7 +208,8 @@ async def commits_lost(system: System, _: Clients) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def disk_full(system: System, _: Clients) -> AsyncIterator[None]:
     """There is no room any more for the database, its log and our attachments, and then there is again."""
-    assert system.small_disk is not None
+    if system.small_disk is None:
+        raise CannotBeDone("a file system of our own cannot be made here")
     try:
         async with fill_up(system.small_disk):
             yield
@@ -250,6 +245,8 @@ def clock_jumps(offset: str) -> Callable[[System, Clients], Inflicting]:
 
     @contextlib.asynccontextmanager
     async def inflict(system: System, _: Clients) -> AsyncIterator[None]:
+        if not system.clock_can_jump:
+            raise CannotBeDone("libfaketime is not installed")
         system.clock.write_text(offset)
         try:
             yield
@@ -416,12 +413,8 @@ async def _again_and_again(act: Callable[[], None], every: float = 1.0) -> Async
             act()
             await asyncio.sleep(every)
 
-    repeating = asyncio.create_task(repeat())
-    try:
+    async with meanwhile(repeat()):
         yield
-    finally:
-        repeating.cancel()
-        await asyncio.wait([repeating])
 
 
 @contextlib.asynccontextmanager
@@ -517,11 +510,5 @@ STATE: list[Fault[System]] = [
 ]
 
 
-def every(system: System) -> list[Fault[System]]:
-    """All that this machine can do to it."""
-    able = [*BROKER, *DATABASE, *PROCESSES, *MAIL, *STATE]
-    if system.small_disk is not None:
-        able += DISK
-    if system.clock_can_jump:
-        able += CLOCKS
-    return able
+#: Whatever a machine cannot do is told as not done.
+EVERY = [*BROKER, *DATABASE, *DISK, *PROCESSES, *CLOCKS, *MAIL, *STATE]

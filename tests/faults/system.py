@@ -11,22 +11,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
-from sqlalchemy import Connection
-
 from mailroom.integration import ReportedState
-from mailroom.store import integrations, schema
+from mailroom.store import integrations
 from mailroom.store.opening import open_store
 from mailroom.store.port import Store, StoreUnavailable
 from tests.builders import migrated
 from tests.fault_proxy import FaultProxy
 from tests.faults.events import Notebook
 from tests.faults.mail_server import MailServer
+from tests.journeys.office import unfinished
 from tests.processes import ROOT, becomes, environment, mailroom
 from tests.services import LOOPBACK, Postgres, RabbitMQ, free_port
 
@@ -56,40 +55,6 @@ max_attempts = 12
 
 [smtp]
 private_relays = ["127.0.0.0/8:*"]
-"""
-
-#: As deploy/haproxy.cfg has it, without the names of a network.
-HAPROXY = """
-global
-    maxconn 4096
-defaults
-    mode http
-    option http-server-close
-    retry-on conn-failure
-    retries 3
-    option redispatch 1
-    timeout connect 2s
-    timeout queue 5s
-    timeout client 30s
-    timeout server 150s
-    http-error status 502 content-type application/json string '{{"message":"The answer was lost."}}'
-    http-error status 503 content-type application/json string '{{"statusCode":1}}'
-    http-error status 504 content-type application/json string '{{"message":"The answer was lost."}}'
-frontend public
-    bind 127.0.0.1:{port}
-    http-request set-var(txn.form) bool(true) if {{ path_beg /genesys/2/email/ }}
-    use_backend unready if {{ nbsrv(gateways) eq 0 }}
-    default_backend gateways
-backend gateways
-    balance roundrobin
-    option httpchk GET /readyz
-    default-server check inter 1s fall 1 rise 1
-{servers}
-backend unready
-    balance roundrobin
-    http-response set-var(txn.answered) bool(true)
-    http-after-response set-status 200 if {{ status 503 }} {{ var(txn.form) -m found }} !{{ var(txn.answered) -m found }}
-{servers}
 """
 
 
@@ -234,7 +199,7 @@ class System:
 
     async def unfinished(self) -> int:
         """How many messages are not over."""
-        return await self.store.read(_unfinished)
+        return await self.store.read(unfinished)
 
     async def stop(self) -> None:
         """End every process of ours, in order."""
@@ -245,8 +210,8 @@ class System:
             await member.ended()
 
 
-def _unfinished(tx: Connection) -> int:
-    return tx.execute(sa.select(sa.func.count()).select_from(schema.live)).scalar_one()
+class CannotBeDone(Exception):
+    """This machine does not let us inflict that fault."""
 
 
 class CommandFailed(Exception):
@@ -298,13 +263,26 @@ async def fill_up(disk: Path) -> AsyncIterator[None]:
             await asyncio.to_thread(_fill, ballast)
             await asyncio.sleep(0.2)
 
-    filling = asyncio.create_task(keep_full())
+    try:
+        async with meanwhile(keep_full()):
+            yield
+    finally:
+        ballast.unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def meanwhile(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do these while inside; a defect in one of them is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
     try:
         yield
+        for task in tasks:
+            if task.done():
+                task.result()
     finally:
-        filling.cancel()
-        await asyncio.wait([filling])
-        ballast.unlink(missing_ok=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def _fill(ballast: Path) -> None:
@@ -396,10 +374,30 @@ async def _proxy(stack: contextlib.AsyncExitStack, url: str) -> tuple[FaultProxy
 
 
 def _balance(folder: Path, port: int, gateways: list[Member]) -> subprocess.Popen[bytes]:
-    servers = "\n".join(f"    server {one.name} {one.variables['MAILROOM_LISTEN']}" for one in gateways)
-    (folder / "haproxy.cfg").write_text(HAPROXY.format(port=port, servers=servers))
+    (folder / "haproxy.cfg").write_text(_balancing(port, gateways))
     with (folder / "haproxy.log").open("ab") as said:
         return subprocess.Popen(
             ["/usr/sbin/haproxy", "-f", folder / "haproxy.cfg"], stdin=subprocess.DEVNULL, stdout=said, stderr=said,
             env={"PATH": os.defpath},
         )  # fmt: skip
+
+
+def _balancing(port: int, gateways: list[Member]) -> str:
+    """What is deployed, with our gateways where it would look for their names."""
+
+    def servers(variable: str) -> str:
+        return "\n".join(f"    server {one.name} {one.variables[variable]}" for one in gateways)
+
+    text = re.sub(
+        r"^resolvers docker\n(?:    .*\n)+", "", (ROOT / "deploy/haproxy.cfg").read_text(), flags=re.MULTILINE
+    )
+    for there, here in {
+        "bind :8080": f"bind {LOOPBACK}:{port}",
+        "bind :8082": f"bind {LOOPBACK}:{free_port()}",
+        " resolvers docker resolve-prefer ipv4 init-addr none": "",
+        "    server-template gateway 16 gateway:8080": servers("MAILROOM_LISTEN"),
+        "    server-template gateway 16 gateway:8081": servers("MAILROOM_ADMIN_LISTEN"),
+    }.items():
+        assert there in text, f"deploy/haproxy.cfg does not say {there}"
+        text = text.replace(there, here)
+    return text

@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
-from gateway.admission import GOES_TO_DISK, TURN_SECONDS, Admission, ClientRates, Full, Proxies, limited_as
-from gateway.forms.body import LARGEST_IN_MEMORY
+from gateway.admission import TURN_SECONDS, Admission, ClientRates, Full, Proxies, limited_as
+from mailroom.attachments import LARGEST_IN_A_ROW
 from mailroom.rates import Rate
 from mailroom.settings import LimitSettings
 
@@ -62,7 +62,7 @@ def test_ovl_5_who_is_slow_shuts_out_nobody_while_memory_is_short() -> None:
     forms = Admission(LimitSettings(), memory=lambda _, __: short, clock=lambda: now[0]).forms
     with forms.entered(10):
         now[0] += TURN_SECONDS
-        assert [forms.full_for(size) for size in (GOES_TO_DISK, GOES_TO_DISK + 1)] == [None, short]
+        assert [forms.full_for(size) for size in (LARGEST_IN_A_ROW, LARGEST_IN_A_ROW + 1)] == [None, short]
         with forms.entered(10):
             assert forms.full_for(0) == short
 
@@ -72,13 +72,8 @@ def test_what_needs_a_disk_that_is_short_stays_outside() -> None:
     files = Admission(LimitSettings(), files_disk=lambda: "full").forms
     rows = Admission(LimitSettings(), rows_disk=lambda: "full").platform
 
-    assert [files.full_for(size) for size in (GOES_TO_DISK, GOES_TO_DISK + 1)] == [None, "full"]
+    assert [files.full_for(size) for size in (LARGEST_IN_A_ROW, LARGEST_IN_A_ROW + 1)] == [None, "full"]
     assert [rows.full_for(size) for size in (0, 1)] == [None, "full"]
-
-
-def test_what_goes_to_disk_is_what_is_too_large_for_a_row() -> None:
-    """The border of admission is the one by which files are stored."""
-    assert GOES_TO_DISK == LARGEST_IN_MEMORY
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from uuid import UUID
 
 import aio_pika
 import aiohttp
+import asyncpg
+import sqlalchemy as sa
 from sqlalchemy import Connection, update
 
 from gateway.app import Gateway
@@ -36,7 +39,7 @@ from mailroom.store.port import Store
 from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
 from tests.fault_proxy import FaultProxy
-from tests.services import Postgres
+from tests.services import Postgres, free_port
 from tests.smtp_server import Received
 from worker.app import Worker
 
@@ -305,3 +308,44 @@ async def proxied(office: Office, postgres: Postgres) -> AsyncIterator[tuple[Off
     async with FaultProxy(url.port) as proxy:
         through = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{proxy.port}")).geturl()
         yield replace(office, database_url=through, addresses=[]), proxy
+
+
+@contextlib.asynccontextmanager
+async def standing_still(database_url: str) -> AsyncIterator[None]:
+    """Nothing can be inserted into `live` meanwhile."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE live IN SHARE MODE")
+            yield
+    finally:
+        await connection.close()
+
+
+def unfinished(tx: Connection) -> int:
+    """How many messages are unfinished."""
+    return tx.execute(sa.select(sa.func.count()).select_from(schema.live)).scalar_one()
+
+
+@contextlib.asynccontextmanager
+async def worker_process(office: Office, *run: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A worker of this office as a process of its own, or what else Python is to run; killed on leaving if it still runs."""
+    config = office.folder / "worker.toml"
+    config.write_text('[smtp]\nprivate_relays = ["127.0.0.0/8:*"]\n')
+    environment = {
+        "MAILROOM_CONFIG": str(config),
+        "MAILROOM_DATABASE_URL": office.database_url,
+        "MAILROOM_QUEUE_URL": office.queue_url,
+        "MAILROOM_SECRET_KEY": "a key for tests",
+        "MAILROOM_ATTACHMENTS_URL": f"file://{office.folder}/attachments",
+        "MAILROOM_HEALTH_LISTEN": f"127.0.0.1:{free_port()}",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *(run or ("-m", "worker")), env=environment, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

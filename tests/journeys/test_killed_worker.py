@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import aio_pika
@@ -11,34 +9,10 @@ import aio_pika
 from mailroom.message import Lane, Status
 from mailroom.queue.rabbitmq import TICKET_QUEUE_ARGUMENTS, UNREADABLE, RabbitQueue
 from mailroom.queue.ticket import Address, chunks
-from tests.journeys.office import MAILBOX, Office, a_row
-from tests.services import RabbitMQ, Sink, free_port
+from tests.journeys.office import MAILBOX, Office, a_row, worker_process
+from tests.services import RabbitMQ, Sink
 from tests.smtp_server import Say, Stall, scripted_smtp
 from worker.sweep import ON_THE_WAY
-
-
-@contextlib.asynccontextmanager
-async def worker_process(office: Office) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker of this office as a process of its own; killed on leaving if it still runs."""
-    config = office.folder / "worker.toml"
-    config.write_text('[smtp]\nprivate_relays = ["127.0.0.0/8:*"]\n')
-    environment = {
-        "MAILROOM_CONFIG": str(config),
-        "MAILROOM_DATABASE_URL": office.database_url,
-        "MAILROOM_QUEUE_URL": office.queue_url,
-        "MAILROOM_SECRET_KEY": "a key for tests",
-        "MAILROOM_ATTACHMENTS_URL": f"file://{office.folder}/attachments",
-        "MAILROOM_HEALTH_LISTEN": f"127.0.0.1:{free_port()}",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "worker", env=environment, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 async def test_dlv_5_a_killed_worker(office: Office) -> None:

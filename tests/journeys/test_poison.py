@@ -1,15 +1,12 @@
 """A message that kills whoever works on it: it ends where a person sees it, and takes nobody along."""
 
 import asyncio
-import contextlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from mailroom.message import Status
 from mailroom.store.messages import NewMessage
-from tests.journeys.office import Office, a_row
-from tests.services import free_port
+from tests.journeys.office import Office, a_row, worker_process
 from tests.smtp_server import scripted_smtp
 
 #: A worker that dies of one subject, as it would of a defect in a library's C code, and counts the seconds of others
@@ -37,30 +34,17 @@ INNOCENTS = 12
 
 async def until_ended(office: Office, rows: Sequence[NewMessage]) -> int:
     """Start one worker after the other until nothing is unfinished; how many died."""
-    config = office.folder / "worker.toml"
-    config.write_text('[smtp]\nprivate_relays = ["127.0.0.0/8:*"]\n')
-    environment = {
-        "MAILROOM_CONFIG": str(config),
-        "MAILROOM_DATABASE_URL": office.database_url,
-        "MAILROOM_QUEUE_URL": office.queue_url,
-        "MAILROOM_SECRET_KEY": "a key for tests",
-        "MAILROOM_ATTACHMENTS_URL": f"file://{office.folder}/attachments",
-    }
     died = 0
     while True:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", MORTAL, stderr=asyncio.subprocess.DEVNULL,
-            env={**environment, "MAILROOM_HEALTH_LISTEN": f"127.0.0.1:{free_port()}"},
-        )  # fmt: skip
-        ended: asyncio.Task[Any] = asyncio.create_task(all_ended(office, rows))
-        death: asyncio.Task[Any] = asyncio.create_task(process.wait())
-        await asyncio.wait({ended, death}, return_when=asyncio.FIRST_COMPLETED)
-        alive = not death.done()
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        ended.cancel()
-        await asyncio.wait({ended, death})
-        if alive:
+        async with worker_process(office, "-c", MORTAL) as process:
+            ended: asyncio.Task[Any] = asyncio.create_task(all_ended(office, rows))
+            death: asyncio.Task[Any] = asyncio.create_task(process.wait())
+            await asyncio.wait({ended, death}, return_when=asyncio.FIRST_COMPLETED)
+            has_died = death.done()
+            for task in (ended, death):
+                task.cancel()
+            await asyncio.wait({ended, death})
+        if not has_died:
             return died
         died += 1
 

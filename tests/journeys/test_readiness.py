@@ -17,8 +17,7 @@ from mailroom.queue.ticket import Address
 from mailroom.serving import serving
 from tests.builders import migrated
 from tests.contracts.test_queue_rabbitmq_alarm import an_alarm
-from tests.journeys.office import Office, an_office
-from tests.journeys.test_when_something_is_away import standing_still
+from tests.journeys.office import Office, an_office, standing_still
 from tests.services import Postgres, RabbitMQ
 from tests.smtp_server import scripted_smtp
 from worker.app import SWEEP_STILL_SECONDS, Worker
@@ -146,7 +145,7 @@ async def test_ops_4_a_database_that_reads_but_does_not_commit(office: Office) -
         async with office.gateway() as gateway, office.worker():
             await office.active()
             await office.accepted()
-            async with standing_still(office):
+            async with standing_still(office.database_url):
                 answer = asyncio.create_task(office.submit())
                 hangs = await becomes(gateway.unready, "commit")
                 fresh = gateway.watch.is_fresh

@@ -9,8 +9,7 @@ from sqlalchemy import Connection
 
 from mailroom.message import Lane, Status
 from mailroom.store import integrations, messages, schema
-from tests.journeys.office import Office, a_row
-from tests.journeys.test_killed_worker import worker_process
+from tests.journeys.office import Office, a_row, worker_process
 from tests.smtp_server import Say, scripted_smtp
 
 LOAD = 60

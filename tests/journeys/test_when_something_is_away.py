@@ -1,18 +1,11 @@
 """Journeys through faults: a broker, a database or an answer that is not there. Answered 0 arrives, answered 1 never does."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
-import asyncpg
-import sqlalchemy as sa
-from sqlalchemy import Connection
-
 from mailroom.message import Status
-from mailroom.store import schema
 from tests.fault_proxy import Mode
-from tests.journeys.office import Office, a_row, proxied
+from tests.journeys.office import Office, a_row, proxied, standing_still, unfinished
 from tests.services import Postgres, RabbitMQ, Sink
 from tests.smtp_server import Stall, scripted_smtp
 
@@ -162,7 +155,7 @@ async def test_dlv_2_a_commit_outlives_its_request(office: Office, postgres: Pos
     await office.add_integration(smtp_sink.port)
     async with office.gateway() as gateway, office.worker():
         await office.active()
-        async with standing_still(office):
+        async with standing_still(office.database_url):
             answers = await asyncio.gather(*(office.submit() for _ in range(300)))
         async with asyncio.timeout(30):
             while gateway.intake.owed:
@@ -174,20 +167,3 @@ async def test_dlv_2_a_commit_outlives_its_request(office: Office, postgres: Pos
     assert gateway.intake.contradicted == 0
     assert await office.store.read(unfinished) == 0
     assert smtp_sink.count() == 1
-
-
-@contextlib.asynccontextmanager
-async def standing_still(office: Office) -> AsyncIterator[None]:
-    """Nothing can be inserted into `live` meanwhile."""
-    connection = await asyncpg.connect(office.database_url)
-    try:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE live IN SHARE MODE")
-            yield
-    finally:
-        await connection.close()
-
-
-def unfinished(tx: Connection) -> int:
-    """How many messages are unfinished."""
-    return tx.execute(sa.select(sa.func.count()).select_from(schema.live)).scalar_one()

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from gateway.forms.answers import accepted, refused
 from gateway.forms.body import (
-    LARGEST_IN_MEMORY,
     LONGEST_BOUNDARY,
     LONGEST_FIELD,
     LONGEST_PART_HEADER,
@@ -31,7 +30,7 @@ from gateway.forms.body import (
 )
 from gateway.forms.raw import RawFile, RawForm
 from gateway.forms.submission import Submission, check
-from mailroom.attachments import AttachmentStore
+from mailroom.attachments import LARGEST_IN_A_ROW, AttachmentStore
 from mailroom.settings import EmailOptions, LimitSettings
 
 OPTIONS = EmailOptions(mailbox="support@company.com")
@@ -259,7 +258,7 @@ async def test_unused_file_inputs_are_no_files(intake: Intake) -> None:
 
 async def test_int_4_large_files_go_to_the_store(intake: Intake) -> None:
     """A file of 1 MiB stays in memory; one byte more, and it is in the attachment store before the form is read."""
-    at_border = ZIP + bytes(LARGEST_IN_MEMORY - 4)
+    at_border = ZIP + bytes(LARGEST_IN_A_ROW - 4)
     beyond = ZIP + bytes(range(256)) * 4096
     await intake.post(MULTIPART, [COMPLETE, file("a.zip", at_border), file("b.zip", beyond), END])
     small, large = intake.submissions[0].attachments
@@ -274,7 +273,7 @@ async def test_int_4_large_files_go_to_the_store(intake: Intake) -> None:
 
 async def test_int_4_refused_form_leaves_no_files(intake: Intake) -> None:
     """When a form is refused by the rules, discarding it empties the attachment store."""
-    body = [file("a.zip", ZIP + bytes(LARGEST_IN_MEMORY)) * 2, END]
+    body = [file("a.zip", ZIP + bytes(LARGEST_IN_A_ROW)) * 2, END]
 
     assert 102 in await codes_of(intake, MULTIPART, *body)
     assert intake.stored() == []
@@ -282,13 +281,13 @@ async def test_int_4_refused_form_leaves_no_files(intake: Intake) -> None:
 
 async def test_int_4_broken_form_leaves_no_files(intake: Intake) -> None:
     """When a body turns out broken after large files, they are deleted."""
-    body = [file("a.zip", ZIP + bytes(LARGEST_IN_MEMORY)) * 2, b"--no end"]
+    body = [file("a.zip", ZIP + bytes(LARGEST_IN_A_ROW)) * 2, b"--no end"]
 
     assert await codes_of(intake, MULTIPART, *body) == [400]
     assert intake.stored() == []
 
 
-LARGE_UPLOAD = COMPLETE + file("a.zip", ZIP + bytes(LARGEST_IN_MEMORY * 2))
+LARGE_UPLOAD = COMPLETE + file("a.zip", ZIP + bytes(LARGEST_IN_A_ROW * 2))
 
 
 async def leave(intake: Intake, sent: bytes) -> BaseException:
@@ -442,7 +441,7 @@ async def test_int_5_silent_client(intake: Intake) -> None:
     """A client that stops in the middle of its body is told so, and its files are deleted."""
     intake.limits = LimitSettings(idle_read_seconds=0.1)
     reader, writer = await intake.connect(MULTIPART, 3_000_000)
-    status, answer = await finish(reader, writer, [COMPLETE, file("a.zip", ZIP + bytes(LARGEST_IN_MEMORY))])
+    status, answer = await finish(reader, writer, [COMPLETE, file("a.zip", ZIP + bytes(LARGEST_IN_A_ROW))])
 
     assert (status, answer["errors"][0]["code"]) == (408, 408)
     assert intake.stored() == []

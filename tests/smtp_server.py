@@ -77,6 +77,8 @@ class ScriptedSmtp:
     implicit_tls: bool = False
     size_limit: int | None = 33_554_432
     smtputf8: bool = False
+    #: Whether it offers to take several commands at once (RFC 2920); it takes them whether or not it does.
+    pipelining: bool = False
     port: int = 0
     #: Messages answered 250 at the dot.
     inbox: list[Received] = field(default_factory=list)
@@ -251,6 +253,12 @@ class _Handler:
 
     def __init__(self, script: ScriptedSmtp) -> None:
         self._script = script
+
+    async def handle_EHLO(  # noqa: N802  # as below
+        self, server: _Conversation, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        return ["250-PIPELINING", *responses] if self._script.pipelining else responses
 
     async def handle_DATA(  # noqa: N802  # the name aiosmtpd calls
         self, server: _Conversation, session: Session, envelope: Envelope

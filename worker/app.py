@@ -24,11 +24,11 @@ from worker.consumer import Consumer
 from worker.deliver import Desk
 from worker.indexing import Indexer
 from worker.leftovers import Leftovers
+from worker.opening import Timeouts
 from worker.pool import Pool
 from worker.probe import Probe
 from worker.retry import RetryPolicy
 from worker.session import Session
-from worker.smtp import Timeouts
 from worker.sweep import Sweep
 
 log = get_logger(__name__)

@@ -10,7 +10,8 @@ from uuid import UUID
 from mailroom.destinations import ANYWHERE, Destinations
 from mailroom.integration import Integration
 from mailroom.outcome import Deferred
-from worker.smtp import Connection, Timeouts, open_connection
+from worker.opening import Timeouts
+from worker.smtp import Connection, open_connection
 
 #: SND-8: what providers bear with, and Postfix's own limits.
 MOST_MESSAGES = 100

@@ -19,6 +19,7 @@ from mailroom.store.connection_tests import ConnectionTest, Letter, Posted
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
 from mailroom.watch import IntegrationWatch
 from worker import smtp
+from worker.opening import Timeouts
 from worker.session import Session
 
 log = get_logger(__name__)
@@ -54,7 +55,7 @@ class Probe:
         watch: IntegrationWatch,
         session: Session,
         local_hostname: str,
-        timeouts: smtp.Timeouts,
+        timeouts: Timeouts,
         destinations: Destinations = ANYWHERE,
     ) -> None:
         self._store = store

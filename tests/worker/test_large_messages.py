@@ -12,10 +12,10 @@ from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
 from tests.builders import a_content, accepted, claimed, created
 from worker.deliver import LARGE_AT_ONCE, Desk, wire_of
+from worker.opening import Timeouts
 from worker.pool import Pool
 from worker.retry import RetryPolicy
 from worker.session import Session
-from worker.smtp import Timeouts
 
 CONTENT = b"%PDF-" + bytes(1_500_000)
 

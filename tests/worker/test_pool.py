@@ -10,8 +10,9 @@ import pytest
 from mailroom.integration import Integration, IntendedState, ReportedState
 from mailroom.outcome import Blame, Deferred, Rejected, Sent
 from tests.smtp_server import HangUp, ScriptedSmtp, Stall, scripted_smtp
+from worker.opening import Timeouts
 from worker.pool import Pool
-from worker.smtp import Connection, Timeouts
+from worker.smtp import Connection
 
 WIRE = b"Subject: hello\r\n\r\nText\r\n"
 TIMEOUTS = Timeouts(connect=5, command=5, data=5, progress=5, dot=5, reset=5, quit=0.3)

@@ -18,9 +18,9 @@ from mailroom.vault import Vault
 from mailroom.watch import IntegrationWatch
 from tests.builders import an_integration
 from tests.smtp_server import scripted_smtp
+from worker.opening import Timeouts
 from worker.probe import Probe
 from worker.session import Session
-from worker.smtp import Timeouts
 
 
 class Coming:

@@ -18,8 +18,9 @@ from tests.smtp_server import Act, Certificate, HangUp, Say, ScriptedSmtp, Stall
 from tests.worker.test_pool import an_integration
 from worker import smtp
 from worker.lookups import Found, Lookups
+from worker.opening import Timeouts
 from worker.pool import Pool
-from worker.smtp import Connection, Timeouts, open_connection
+from worker.smtp import Connection, open_connection
 
 WIRE = b"Subject: hello\r\n\r\nText\r\n"
 LARGE = b"Subject: large\r\n\r\n" + b"A" * 76 + b"\r\n" + b".dotted\r\n" + b"0123456789" * 7 * 20_000
@@ -28,9 +29,15 @@ SHORT = Timeouts(connect=30, command=0.5, data=0.5, progress=0.5, dot=0.5, reset
 PATIENT = Timeouts(connect=30, command=30, data=30, progress=30, dot=30, reset=30, quit=5)
 
 
+@pytest.fixture(params=[False, True], ids=["one by one", "in groups"])
+def pipelining(request: pytest.FixtureRequest) -> bool:
+    """Whether the server takes MAIL, RCPT and DATA at once (RFC 2920)."""
+    return bool(request.param)
+
+
 @pytest.fixture
-async def server() -> AsyncIterator[ScriptedSmtp]:
-    async with scripted_smtp() as server:
+async def server(pipelining: bool) -> AsyncIterator[ScriptedSmtp]:  # noqa: FBT001 - a fixture
+    async with scripted_smtp(pipelining=pipelining) as server:
         yield server
 
 
@@ -288,13 +295,20 @@ SINK_FAULTS: list[tuple[tuple[str, ...], str, type[Outcome]]] = [
 
 @pytest.mark.parametrize(("options", "phase", "kind"), SINK_FAULTS)
 async def test_snd_1_postfix_sink_faults(
-    smtp_sink: Sink, options: tuple[str, ...], phase: str, kind: type[Outcome]
+    smtp_sink: Sink,
+    options: tuple[str, ...],
+    phase: str,
+    kind: type[Outcome],
+    pipelining: bool,  # noqa: FBT001
 ) -> None:
     """Each fault that Postfix' own test server can play is the outcome it should be."""
-    smtp_sink.start_counting(*options)
+    smtp_sink.start_counting(*options, *(() if pipelining else ("-p",)))
     account = Account(host="127.0.0.1", port=smtp_sink.port, security=Security.NONE)
     slow = "-w" in options or "-W" in options
-    opened = await open_connection(account, "worker.test", replace(PATIENT, data=1, dot=1) if slow else PATIENT)
+    if "-w" in options and pipelining:
+        phase = "MAIL"  # the replies to a group leave that server together
+    timeouts = replace(PATIENT, command=1, data=1, dot=1) if slow else PATIENT
+    opened = await open_connection(account, "worker.test", timeouts)
     outcome = await send(opened) if isinstance(opened, Connection) else opened
     if isinstance(opened, Connection):
         await opened.quit()
@@ -605,6 +619,88 @@ async def test_the_gate_is_asked_before_mail(server: ScriptedSmtp) -> None:
     assert "MAIL" not in server.verbs
 
 
+# --- Commands in groups ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offers", "groups"),
+    [
+        (b"250-raw.test\r\n250 PIPELINING", [b"MAIL RCPT DATA"]),
+        (b"250 raw.test", [b"MAIL", b"RCPT", b"DATA"]),
+    ],
+)
+async def test_commands_go_together_only_where_that_is_offered(offers: bytes, groups: list[bytes]) -> None:
+    """What RFC 2920 allows in one group goes in one piece, so that a message costs two round trips instead of four."""
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await speak(reader, writer, {b"EHLO": offers})
+        while not (heard and heard[-1].endswith(b"DATA")):
+            verbs = [line.split()[0].split(b":")[0] for line in (await reader.read(4096)).splitlines()]
+            heard.append(b" ".join(verbs))
+            for verb in verbs:
+                writer.write(b"354 go on\r\n" if verb == b"DATA" else b"250 ok\r\n")
+        await reader.readuntil(b"\r\n.\r\n")
+        writer.write(b"250 2.0.0 taken\r\n")
+
+    async with raw_server(listen) as account:
+        connection = await open_connection(account, "worker.test", PATIENT)
+        assert isinstance(connection, Connection)
+        outcome = await send(connection)
+        connection.close()
+
+    assert isinstance(outcome, Sent)
+    assert heard == groups
+
+
+@pytest.mark.parametrize(
+    ("mail", "rcpt", "kind", "phase"),
+    [
+        (b"250 ok", b"550 5.1.1 no such user", Rejected, "RCPT"),
+        (b"451 4.3.0 later", b"503 5.5.1 MAIL first", Deferred, "MAIL"),
+    ],
+)
+async def test_data_that_may_begin_although_nobody_takes_it_is_left(
+    mail: bytes, rcpt: bytes, kind: type[Outcome], phase: str
+) -> None:
+    """RFC 2920 section 3.1: a server may say 354 after it refused what went before. It is given nothing, not even a dot."""
+    rest: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await speak(reader, writer, {b"EHLO": b"250-raw.test\r\n250 PIPELINING"})
+        await speak(reader, writer, {b"MAIL": mail, b"RCPT": rcpt, b"DATA": b"354 go on"}, greeting=b"")
+        rest.append(await reader.read())
+
+    async with raw_server(serve) as account:
+        connection = await open_connection(account, "worker.test", PATIENT)
+        assert isinstance(connection, Connection)
+        outcome = await send(connection)
+
+    assert type(outcome) is kind
+    assert isinstance(outcome, Rejected | Deferred)
+    assert outcome.reply.command == phase
+    assert connection.broken
+    assert rest == [b""]
+
+
+async def test_more_replies_than_commands_refuse_nothing_for_good() -> None:
+    """Nobody can tell which reply was to which command, so a refusal among them is not the recipient's."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await speak(reader, writer, {b"EHLO": b"250-raw.test\r\n250 PIPELINING"})
+        await reader.readuntil(b"DATA\r\n")
+        writer.write(b"250 ok\r\n250 ok\r\n550 5.1.1 no such user\r\n354 go on\r\n")
+
+    async with raw_server(serve) as account:
+        connection = await open_connection(account, "worker.test", PATIENT)
+        assert isinstance(connection, Connection)
+        outcome = await send(connection)
+
+    assert isinstance(outcome, Deferred)
+    assert (outcome.reply.command, outcome.blame) == ("DATA", Blame.PROVIDER)
+    assert connection.broken
+
+
 # --- Reuse, and ends from outside ------------------------------------------------------------------------------------
 
 
@@ -828,7 +924,7 @@ async def test_sec_5_what_is_looked_at_is_what_is_connected_to(server: ScriptedS
 
     connection = await open_connection(server.account(), "worker.test", PATIENT, destinations=Looking())
     assert isinstance(connection, Connection)
-    peer = connection._client.get_transport_info("peername")
+    peer = connection._dialogue._transport.get_extra_info("peername")
     await connection.quit()
 
     assert peer[0] in seen

@@ -1,0 +1,89 @@
+"""What is heard of an SMTP server, however the network cuts it."""
+
+import asyncio
+
+import pytest
+
+from worker.dialogue import LONGEST_REPLY, Answer, Dialogue
+
+
+class Line(asyncio.Transport):
+    """A transport that goes nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.open = True
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return not self.open
+
+    def abort(self) -> None:
+        self.open = False
+
+
+SAID = b"250-first\r\n250-\r\n250 last \xc3\xa4\r\n354 go on\r\n550 5.1.1 no\r\n"
+HEARD = [Answer(250, "first\n\nlast ä"), Answer(354, "go on"), Answer(550, "5.1.1 no")]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 13, 17, 100])
+async def test_replies_are_whole_however_they_come(size: int) -> None:
+    """Three replies in pieces of any size are three replies."""
+    line = Line()
+    dialogue = Dialogue(line)
+    dialogue.say(b"A\r\nB\r\nC\r\n", 3)
+    for start in range(0, len(SAID), size):
+        dialogue.data_received(SAID[start : start + size])
+
+    assert [await dialogue.reply(1) for _ in HEARD] == HEARD
+    assert line.written == b"A\r\nB\r\nC\r\n"
+    assert not dialogue.is_over
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "confused"),
+    [
+        (b"250 one\r\n250 two\r\n", Answer(250, "one"), True),
+        (b"hello\r\n", Answer(None, "no reply but: hello\r\n"), False),
+        (b"25\r\n", Answer(None, "no reply but: 25\r\n"), False),
+        (b"\xff\xff\xff x\r\n", Answer(None, "no reply but: \ufffd\ufffd\ufffd x\r\n"), False),
+        (b"2" * (LONGEST_REPLY + 1), Answer(None, "the server's reply does not end"), False),
+        (b"250-x\r\n" * (LONGEST_REPLY // 7 + 1), Answer(None, "the server's reply does not end"), False),
+    ],
+)
+async def test_what_is_no_reply_ends_it(said: bytes, heard: Answer, confused: bool) -> None:  # noqa: FBT001
+    """Nonsense, too much of it, and what nobody asked for close the connection; a reply that came before counts."""
+    line = Line()
+    dialogue = Dialogue(line)
+    dialogue.say(b"A\r\n", 1)
+    dialogue.data_received(said)
+
+    assert await dialogue.reply(1) == heard
+    assert (dialogue.is_over, line.open, dialogue.confused) == (True, False, confused)
+
+
+async def test_what_is_said_unasked_ends_it() -> None:
+    """A goodbye between two messages is not taken for the answer to the next one."""
+    dialogue = Dialogue(Line())
+    dialogue.data_received(b"421 4.4.2 idle for too long\r\n")
+    dialogue.say(b"MAIL\r\n", 1)
+
+    assert (await dialogue.reply(1)).code is None
+    assert dialogue.is_over
+
+
+async def test_silence_and_the_end_are_told_apart() -> None:
+    """Without a reply there is a reason."""
+    silent, lost = Dialogue(Line()), Dialogue(Line())
+    silent.say(b"A\r\n", 1)
+    lost.say(b"A\r\n", 1)
+    asyncio.get_running_loop().call_soon(lost.connection_lost, ConnectionResetError("reset by peer"))
+
+    assert await silent.reply(0.01) == Answer(None, "no answer in 0.01 s")
+    assert await lost.reply(1) == Answer(None, "the connection was lost: reset by peer")

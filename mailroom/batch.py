@@ -1,7 +1,8 @@
 """Work in groups: whatever arrives while one flush is in flight makes up the next.
 
-No timers and no added delay when idle: the first item starts a flush at once, and under load one statement or one publish
-serves as many items as gathered meanwhile.
+No added delay when idle: the first item starts a flush at once, and under load one statement or one publish serves as
+many items as gathered meanwhile. Where nobody waits for the answer, a line may `pause` after each start: groups grow,
+and with them what one statement is worth.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ class Batch(Generic[Item, Result]):
     `flush` gets the items of one group and returns their results in the same order. When it raises `data_error`, the group
     is repeated one item at a time, so that only the bad one fails. Whatever else ends a flush, CancelledError included, is
     raised to its members, and the next flush starts all the same. Who stopped waiting before its flush began is left out.
+    `pause` is the least number of seconds from one start to the next, but for a group that is full.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Batch(Generic[Item, Result]):
         size_of: Callable[[Item], int] = lambda _: 0,
         max_bytes: int = 2_000_000,
         flights: int = 1,
+        pause: float = 0.0,
     ) -> None:
         self._flush = flush
         self._max_items = max_items
@@ -51,6 +54,9 @@ class Batch(Generic[Item, Result]):
         self._size_of = size_of
         self._max_bytes = max_bytes
         self._flights = flights
+        self._pause = pause
+        self._not_before = float("-inf")
+        self._starting: asyncio.TimerHandle | None = None
         self._line: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._flying: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -71,8 +77,7 @@ class Batch(Generic[Item, Result]):
             raise LineFull
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._line.append((item, future))
-        if len(self._flying) < self._flights:
-            self._take_off()
+        self._take_off_soon()
         return future
 
     async def add(self, item: Item) -> Result:
@@ -82,24 +87,42 @@ class Batch(Generic[Item, Result]):
     async def aclose(self) -> None:
         """Take nothing more and return once the line is empty."""
         self._closed = True
+        self._take_off_soon()
         while self._flying:
             await asyncio.wait(self._flying)
 
+    def _take_off_soon(self) -> None:
+        """Start a flush for whoever waits, unless as many are in flight as may, or the last one started just now."""
+        if not self._line or len(self._flying) >= self._flights:
+            return
+        wait = self._not_before - asyncio.get_running_loop().time() if self._pause else 0.0
+        if wait <= 0 or self._closed or len(self._line) >= self._max_items:
+            self._take_off()
+        elif self._starting is None:
+            self._starting = asyncio.get_running_loop().call_later(wait, self._start)
+
+    def _start(self) -> None:
+        self._starting = None
+        self._take_off_soon()
+
     def _take_off(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._fly())
+        loop = asyncio.get_running_loop()
+        self._not_before = loop.time() + self._pause
+        task = loop.create_task(self._fly())
         self._flying.add(task)
         task.add_done_callback(self._landed)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._flying.discard(task)
-        if self._line and len(self._flying) < self._flights:
-            self._take_off()
+        self._take_off_soon()
 
     async def _fly(self) -> None:
         while group := self._next_group():
             self.groups += 1
             self.items += len(group)
             await self._serve(group)
+            if self._pause:
+                return
 
     def _next_group(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         """The next members that still want their result, or nobody."""

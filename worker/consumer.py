@@ -18,6 +18,7 @@ from mailroom.logs import get_logger
 from mailroom.loops import really_cancelled
 from mailroom.message import Lane, Status
 from mailroom.outcome import Deferred, Sent
+from mailroom.pace import is_limited
 from mailroom.queue.port import Delivery, Queue, Subscription
 from mailroom.queue.ticket import MAX_IDS, Address
 from mailroom.settings import ThresholdSettings
@@ -30,7 +31,7 @@ from mailroom.store.sessions import Position
 from mailroom.tally import Tally
 from worker.allowance import Allowance, Permits
 from worker.deliver import Desk, Tried, deliver, uncertain, was_tried, words_of
-from worker.seats import Seats, kept_for_agents
+from worker.seats import Place, Seats, kept_for_agents
 from worker.shares import Shares
 
 log = get_logger(__name__)
@@ -40,6 +41,9 @@ LOOK_SECONDS = 0.2
 
 #: Messages in one claim or settle.
 MOST_IN_GROUP = 200
+
+#: Seconds between two claims, and between two settlements: what comes meanwhile shares the next statement.
+PAUSE_SECONDS = 0.005
 
 #: Connections that a worker needs of each integration before it knows of any mail. One alone may be kept for agents, and
 #: who takes no forms would never learn that it could use more.
@@ -100,6 +104,9 @@ class Line:
         return Position(address.integration_id, address.lane, holding=False, published_at=self.acknowledged)
 
 
+_Place = Place[tuple[Hand, UUID]]
+
+
 class Turn(Enum):
     """What a claim answers instead of a message that must be taken by itself."""
 
@@ -140,10 +147,15 @@ class Consumer:
         self._suspect: UUID | None = None
         self._suspect_gone = asyncio.Event()
         self.claims: Batch[UUID, Claimed | Turn | None] = Batch(
-            self._claim, max_items=MOST_IN_GROUP, max_waiting=100_000, data_error=BadRow, flights=2
+            self._claim,
+            max_items=MOST_IN_GROUP,
+            max_waiting=100_000,
+            data_error=BadRow,
+            flights=2,
+            pause=PAUSE_SECONDS,
         )
         self.settles: Batch[Settlement, bool] = Batch(
-            self._settle, max_items=MOST_IN_GROUP, max_waiting=100_000, data_error=BadRow
+            self._settle, max_items=MOST_IN_GROUP, max_waiting=100_000, data_error=BadRow, pause=PAUSE_SECONDS
         )
 
     def idle(self) -> str | None:
@@ -185,6 +197,8 @@ class Consumer:
             await self._match_subscriptions()
             await self._hand_back()
             for seats in self._seats.values():
+                if seats.total <= seats.kept_free:
+                    seats.send_away()
                 self._seat(seats)
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -267,7 +281,11 @@ class Consumer:
     def _seats_of(self, integration: Integration) -> Seats[tuple[Hand, UUID]]:
         seats = self._seats.get(integration.id)
         if seats is None:
-            seats = self._seats[integration.id] = Seats(0, permitted=lambda: self._permitted(integration.id))
+            seats = self._seats[integration.id] = Seats(
+                0,
+                permitted=lambda: self._permitted(integration.id),
+                may_get_ready=lambda: self._needs_no_permit(integration.id),
+            )
         share = self.shares.of(integration.id)
         seats.total, seats.kept = min(share.seats, integration.max_connections), share.for_agents
         # Connections that nobody uses are others' to open.
@@ -304,6 +322,11 @@ class Consumer:
             return self.allowance.need_none(integration_id)
         return self.allowance.may_take(integration, waiting=seats.waiting, free=seats.free)
 
+    def _needs_no_permit(self, integration_id: UUID) -> bool:
+        """Whether nothing but a seat is needed to send, as far as anybody knows now."""
+        integration = self._desk.watch.get(integration_id)
+        return integration is not None and may_send(integration) and not is_limited(integration)
+
     def _passes_nothing(self, integration: Integration) -> bool:
         if may_send(integration):
             return False
@@ -318,30 +341,33 @@ class Consumer:
     # --- one message --------------------------------------------------------------------------------------------------
 
     def _seat(self, seats: Seats[tuple[Hand, UUID]]) -> None:
-        """Let everybody begin for whom there is a seat."""
-        while self._may_begin() and (following := seats.next()) is not None:
-            hand, message_id = following
-            permits = self.allowance.taken_of(hand.line.address.integration_id)
-            task = asyncio.get_running_loop().create_task(self._serve(seats, hand, message_id, permits))
-            self._working[task] = self._clock()
-            task.add_done_callback(self._working.pop)
+        """Let everybody begin for whom there is a seat, and some get ready behind them."""
+        if self._stopping:
+            seats.seat_ready()
+        while self._may_begin():
+            if (following := seats.next()) is not None:
+                permits = self.allowance.taken_of(following[0].line.address.integration_id)
+                self._begin(Place(seats, seated=True), *following, permits)
+            elif (following := seats.next_without()) is not None:
+                self._begin(Place(seats, seated=False), *following, None)
+            else:
+                return
+
+    def _begin(self, place: _Place, hand: Hand, message_id: UUID, permits: Permits | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(place, hand, message_id, permits))
+        self._working[task] = self._clock()
+        task.add_done_callback(self._working.pop)
 
     def _may_begin(self) -> bool:
         # Without a fresh beat a claim would soon be another's, and the attempt would end before its dot.
         return not self._stopping and self._unsettled < MOST_UNSETTLED and self._desk.session.is_fresh()
 
-    async def _serve(
-        self, seats: Seats[tuple[Hand, UUID]], hand: Hand, message_id: UUID, permits: Permits | None
-    ) -> None:
+    async def _serve(self, place: _Place, hand: Hand, message_id: UUID, permits: Permits | None) -> None:
         """Claim one message and deliver it; whatever goes wrong concerns this message only."""
-        seated = True
 
         def leave_seat() -> None:
-            nonlocal seated
-            if seated:
-                seated = False
-                seats.leave()
-                self._seat(seats)
+            if place.leave():
+                self._seat(self._seats[hand.line.address.integration_id])
 
         # Before the claim: two tickets may name it, and one answer to one claim would serve both.
         if message_id in self._delivering:
@@ -354,7 +380,10 @@ class Consumer:
             message = await self._claimed(hand, message_id, leave_seat)
             if message is None:
                 self.allowance.put_back(hand.line.address.integration_id, permits)
+            elif not await place.sit():
+                self._to_hand_back.add(message_id)
             else:
+                self._begun_anew()
                 settlement, tried = await self._delivered(message, leave_seat)
                 if not was_tried(tried.outcome):
                     self.allowance.put_back(message.integration_id, permits)
@@ -369,6 +398,12 @@ class Consumer:
             if message_id not in self._doubtful:
                 self._let_go_of_suspect({message_id})
             leave_seat()
+
+    def _begun_anew(self) -> None:
+        """What this task did before does not count as having its message in hand."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._working[task] = self._clock()
 
     async def _claimed(self, hand: Hand, message_id: UUID, leave_seat: Callable[[], None]) -> Claimed | None:
         """The message, now ours; None when it is not, or when nobody knows: then it stands in line once more."""
@@ -442,8 +477,9 @@ class Consumer:
             return bool(stood)
         finally:
             self._unsettled -= 1
-            for seats in self._seats.values():
-                self._seat(seats)
+            if self._unsettled == MOST_UNSETTLED - 1:
+                for seats in self._seats.values():
+                    self._seat(seats)
 
     def _count(self, message: Claimed, settlement: Settlement) -> None:
         kind, through, at = message.kind, message.integration_id, settlement.at
@@ -583,6 +619,9 @@ class Consumer:
             await self._leave(line)
         if self._working:
             await asyncio.wait(self._working, timeout=seconds)
+        for seats in self._seats.values():
+            seats.send_away()
+        await asyncio.sleep(0)  # so that whoever was ready has left
         await self._hand_back()
         return not self._working and not self._to_hand_back
 

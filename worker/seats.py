@@ -1,5 +1,10 @@
-"""Seats: permits to use one connection of an integration. Urgent lanes first, and some seats kept for the agents."""
+"""Seats: permits to use one connection of an integration. Urgent lanes first, and some seats kept for the agents.
 
+While all seats are taken some forms get ready already: one claim then serves several, and no connection waits for it.
+Only forms: what a worker that dies has in hand is uncertain, and of the kinds only theirs are then tried once more.
+"""
+
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +37,14 @@ def _anybody() -> bool:
     return True
 
 
+def _nobody() -> bool:
+    return False
+
+
+#: Forms that may get ready for each seat.
+READY_PER_SEAT = 2
+
+
 @dataclass(slots=True)
 class Seats(Generic[Waiting]):
     """The seats of one integration in this worker, and who waits for one."""
@@ -42,6 +55,11 @@ class Seats(Generic[Waiting]):
     kept: int | None = None
     #: Asked right before somebody sits down; who is told no waits on, whatever is free.
     permitted: Callable[[], bool] = _anybody
+    #: Asked right before somebody gets ready who will need no permit when a seat is free.
+    may_get_ready: Callable[[], bool] = _nobody
+    #: How many are getting ready or are ready, and those that are, in order.
+    without: int = 0
+    ready: deque[asyncio.Future[bool]] = field(default_factory=deque)
     #: The most that had or waited for a seat at once, since somebody last asked and set it back.
     peak: int = 0
     lines: dict[Lane, deque[Waiting]] = field(default_factory=lambda: {lane: deque() for lane in Lane})
@@ -53,8 +71,8 @@ class Seats(Generic[Waiting]):
 
     @property
     def waiting(self) -> int:
-        """How many stand in line."""
-        return sum(len(line) for line in self.lines.values())
+        """How many stand in line, those without a seat who get ready included."""
+        return sum(len(line) for line in self.lines.values()) + self.without
 
     @property
     def free(self) -> int:
@@ -67,17 +85,71 @@ class Seats(Generic[Waiting]):
         return kept_for_agents(self.total) if self.kept is None else self.kept
 
     def next(self) -> Waiting | None:
-        """Whoever may sit down now has taken a seat; None when nobody may."""
+        """Whoever may sit down now has taken a seat; None when nobody may.
+
+        Who is ready sits down first, but for agents.
+        """
         if self.free <= 0:
             return None
         for lane in Lane:
-            if self.lines[lane] and (lane is Lane.AGENT or self.free > self.kept_free):
+            if lane is not Lane.AGENT and not self.seat_ready():
+                return None
+            if self.lines[lane]:
                 if not self.permitted():
                     return None
                 self.taken += 1
                 return self.lines[lane].popleft()
         return None
 
+    def seat_ready(self) -> bool:
+        """Seat who is ready; whether a seat is left for others than agents."""
+        while self.ready and self.free > self.kept_free:
+            self.without -= 1
+            self.taken += 1
+            self.ready.popleft().set_result(True)
+        return self.free > self.kept_free
+
+    def send_away(self) -> None:
+        """Tell all that are ready that there is no seat for them."""
+        while self.ready:
+            self.ready.popleft().set_result(False)
+
+    def next_without(self) -> Waiting | None:
+        """Whoever may get ready now without a seat; None when nobody may."""
+        line = self.lines[Lane.FORM]
+        if not line or self.without >= READY_PER_SEAT * self.total or not self.may_get_ready():
+            return None
+        self.without += 1
+        return line.popleft()
+
     def leave(self) -> None:
         """Give a seat back."""
         self.taken -= 1
+
+
+class Place(Generic[Waiting]):
+    """Where one message stands that was let begin: on a seat, or getting ready behind one."""
+
+    def __init__(self, seats: Seats[Waiting], *, seated: bool) -> None:
+        self._seats = seats
+        self._seated = seated
+        self._left = False
+
+    async def sit(self) -> bool:
+        """Return with a seat, or False when there is none for us."""
+        if not self._seated:
+            waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self._seats.ready.append(waiter)
+            self._seated = await waiter
+        return self._seated
+
+    def leave(self) -> bool:
+        """Give it back; False when that was done before."""
+        if self._left:
+            return False
+        self._left = True
+        if self._seated:
+            self._seats.leave()
+        else:
+            self._seats.without -= 1
+        return True

@@ -38,12 +38,13 @@ class Flusher:
         return [number**2 for number in group]
 
     def line(
-        self, *, max_items: int = 1000, max_waiting: int = 1000, max_bytes: int = 10**9, flights: int = 1
-    ) -> Batch[int, int]:
+        self, *, max_items: int = 1000, max_waiting: int = 1000, max_bytes: int = 10**9, flights: int = 1,
+        pause: float = 0.0,
+    ) -> Batch[int, int]:  # fmt: skip
         """A line that ends in this flusher; each item's size is its number."""
         return Batch(
             self.flush, max_items=max_items, max_waiting=max_waiting, max_bytes=max_bytes, flights=flights,
-            data_error=BadItem, size_of=lambda number: number,
+            data_error=BadItem, size_of=lambda number: number, pause=pause,
         )  # fmt: skip
 
 
@@ -78,6 +79,31 @@ async def test_what_arrives_during_a_flush_makes_up_the_next(flusher: Flusher) -
     assert await asyncio.gather(first, *others) == [number**2 for number in range(1, 100)]
     assert flusher.groups == [[1], list(range(2, 100))]
     assert (line.groups, line.items, line.waiting) == (2, 99, 0)
+
+
+async def test_a_pause_gathers_what_comes_meanwhile(flusher: Flusher) -> None:
+    """The first is flushed at once; what comes in the pause after it shares one flush, also while none is in flight."""
+    line = flusher.line(pause=0.2)
+    assert await line.add(1) == 1
+    others = [line.put(2), line.put(3)]
+    await asyncio.sleep(0.05)
+    others.append(line.put(4))
+
+    assert await asyncio.gather(*others) == [4, 9, 16]
+    assert flusher.groups == [[1], [2, 3, 4]]
+
+
+async def test_a_full_group_and_a_closing_line_pause_for_nothing(flusher: Flusher) -> None:
+    """As many as one flush may have are flushed at once; so is what waits in a line that closes."""
+    line = flusher.line(pause=60, max_items=3)
+    await line.add(1)
+    full = [line.put(number) for number in (2, 3, 4)]
+    assert await asyncio.gather(*full) == [4, 9, 16]
+    last = line.put(5)
+    await line.aclose()
+
+    assert await last == 25
+    assert flusher.groups == [[1], [2, 3, 4], [5]]
 
 
 async def test_a_group_is_bounded_by_count(flusher: Flusher) -> None:

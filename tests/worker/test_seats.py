@@ -1,10 +1,12 @@
 """Seats: urgent lanes first, and some kept for the agents."""
 
+import asyncio
+
 import pytest
 
 from mailroom.message import Lane
 from worker.consumer import tickets_to_hold
-from worker.seats import Seats, kept_for_agents
+from worker.seats import READY_PER_SEAT, Place, Seats, kept_for_agents
 
 
 @pytest.mark.parametrize(("seats", "kept"), [(1, 0), (2, 1), (3, 1), (4, 1), (7, 1), (8, 2), (20, 5)])
@@ -84,3 +86,54 @@ def test_seats_given_back_while_taken_are_none() -> None:
 
     assert seated == ["a", "b", "c"]
     assert (seats.free, seats.next(), seats.peak) == (-1, None, 4)
+
+
+async def test_forms_get_ready_behind_taken_seats_and_sit_down_in_order() -> None:
+    """So many forms are let begin without a seat; the first of them that is ready has the next one, before other forms."""
+    seats: Seats[str] = Seats(2, kept=0, may_get_ready=lambda: True)
+    for number in range(10):
+        seats.wait(Lane.FORM, f"form {number}")
+    seated = [seats.next(), seats.next()]
+    ready = [seats.next_without() for _ in range(2 * READY_PER_SEAT + 1)]
+    sitting = [asyncio.create_task(Place(seats, seated=False).sit()) for _ in range(2)]
+    await asyncio.sleep(0)
+    seats.leave()
+    following = seats.next()
+
+    assert (seated, ready) == (["form 0", "form 1"], ["form 2", "form 3", "form 4", "form 5", None])
+    assert following is None
+    assert await sitting[0]
+    assert not sitting[1].done()
+    assert (seats.taken, seats.without, seats.waiting) == (2, 3, 7)
+    seats.send_away()
+    assert not await sitting[1]
+
+
+async def test_agents_sit_down_before_who_is_ready_and_never_get_ready() -> None:
+    """A free seat goes to the agent lane first; its mail, and campaigns, are not begun before there is a seat."""
+    seats: Seats[str] = Seats(1, kept=0, may_get_ready=lambda: True)
+    for lane in Lane:
+        seats.wait(lane, lane)
+        seats.wait(lane, f"second {lane}")
+    first, ready, beside = seats.next(), seats.next_without(), [seats.next_without(), seats.next_without()]
+    place = Place(seats, seated=False)
+    sitting = asyncio.create_task(place.sit())
+    await asyncio.sleep(0)
+    seats.leave()
+    second = seats.next()
+    seats.leave()
+
+    assert (first, ready, beside, second) == ("agent", "form", ["second form", None], "second agent")
+    assert seats.next() is None
+    assert await sitting
+    assert (place.leave(), place.leave(), seats.taken) == (True, False, 0)
+    assert seats.next() == "campaign"
+
+
+def test_nobody_gets_ready_where_a_permit_will_be_needed() -> None:
+    """While a limit or the gate decides who may go, nobody is claimed who might have to wait for that."""
+    seats: Seats[str] = Seats(1, kept=0, may_get_ready=lambda: False)
+    seats.wait(Lane.FORM, "form")
+
+    assert seats.next_without() is None
+    assert seats.waiting == 1

@@ -9,6 +9,9 @@ AUDIT ?=
 # How many processes share the tests; each brings up its own services. Many tests wait more than they work.
 JOBS ?= 3
 
+# What the peers of benchmarks stand on, in places of its own: it is no part of what Mailroom needs.
+PEERS := .venv/peers/installed benchmarks/peers/express/node_modules/.package-lock.json
+
 .DEFAULT_GOAL := help
 .PHONY: help up test check bench faults fmt lock
 
@@ -30,8 +33,8 @@ check: .venv/development  ## format, lint, types, import contracts, security (AU
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive mailroom gateway worker cli deploy
 	$(BIN)/python -m tests.audit $(AUDIT)
 
-bench: .venv/development  ## the measured claims, beside the peers they are held against
-	tests/install-services.sh
+bench: .venv/development $(PEERS)  ## the measured claims, beside the peers they are held against
+	tests/install-services.sh bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 faults: .venv/development  ## ten minutes of faults on a whole deployment, then some on `mailroom up` and on a broker cluster
@@ -43,13 +46,16 @@ fmt: .venv/development  ## format the code and repair what can be repaired
 	$(BIN)/ruff check --fix .
 
 # Hashes and no addresses, so that any index can serve them. One lock for Python 3.11 and newer, on every system.
-LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	--no-annotate --quiet --upgrade pyproject.toml
+LOCK_OF := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	--no-annotate --quiet --upgrade
+LOCK := $(LOCK_OF) pyproject.toml
 
 lock: .venv/development  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet 'uv>=0.13'
 	printf 'editables\n%s\n' "$$(grep -o 'hatchling[^"]*' pyproject.toml | head -n 1)" | $(LOCK) - -o requirements.lock
 	$(LOCK) --extra test -c requirements.lock -o requirements-test.lock
+	$(LOCK_OF) benchmarks/peers/requirements.in -o benchmarks/peers/requirements.txt
+	cd benchmarks/peers/express && npm update --package-lock-only --no-audit --no-fund
 
 # What `make up` needs: the runtime, and hatchling with editables, which put the project itself in place.
 .venv/runtime: requirements.lock pyproject.toml
@@ -61,4 +67,14 @@ lock: .venv/development  ## pin the newest versions that pyproject.toml allows
 
 .venv/development: .venv/runtime requirements-test.lock
 	$(BIN)/pip install --quiet --require-hashes -r requirements-test.lock
+	@touch $@
+
+.venv/peers/installed: benchmarks/peers/requirements.txt | .venv/runtime
+	$(PYTHON) -m venv .venv/peers
+	.venv/peers/bin/pip install --quiet --require-hashes -r benchmarks/peers/requirements.txt
+	@touch $@
+
+benchmarks/peers/express/node_modules/.package-lock.json: benchmarks/peers/express/package-lock.json
+	tests/install-services.sh bench
+	cd benchmarks/peers/express && npm ci --silent --no-audit --no-fund
 	@touch $@

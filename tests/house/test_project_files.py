@@ -1,5 +1,6 @@
 """What a fresh clone relies on: lock files that any index can serve, and a Makefile that explains itself."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -9,9 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-test.lock"]
+PEERS = ROOT / "benchmarks" / "peers"
+ALL_LOCKS = [*LOCKS, PEERS / "requirements.txt"]
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+@pytest.mark.parametrize("lock", ALL_LOCKS, ids=lambda lock: lock.name)
 def test_locks_hold_no_address(lock: Path) -> None:
     """A lock names versions and hashes and no place to fetch them from, so that any index can serve it."""
     text = lock.read_text()
@@ -20,12 +23,21 @@ def test_locks_hold_no_address(lock: Path) -> None:
     assert not re.search(r"^\s*(-|file:|/)(?!-hash)", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+@pytest.mark.parametrize("lock", ALL_LOCKS, ids=lambda lock: lock.name)
 def test_locks_pin_everything_by_hash(lock: Path) -> None:
     """Every line of a lock is a pinned version or one of its hashes."""
     lines = [line for line in lock.read_text().splitlines() if line.strip() and not line.startswith("#")]
 
     assert all(re.match(r"[a-z0-9-]+==\S+ .*\\$|    --hash=sha256:[0-9a-f]{64}( \\)?$", line) for line in lines)
+
+
+def test_the_lock_of_node_holds_no_address() -> None:
+    """As the others: versions and hashes, and no place to fetch them from."""
+    lock = json.loads((PEERS / "express" / "package-lock.json").read_text())
+    packages = [about for path, about in lock["packages"].items() if path]
+
+    assert packages
+    assert not [about for about in packages if "resolved" in about or "integrity" not in about]
 
 
 def test_locks_cover_the_project() -> None:

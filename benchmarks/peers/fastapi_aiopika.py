@@ -128,17 +128,26 @@ def _mail(submission: dict[str, Any]) -> EmailMessage:
 
 
 async def work() -> None:
-    """Deliver until told to stop."""
+    """Deliver until told to stop; what is on its way then is finished, or it would be sent twice."""
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
     sender = Sender()
+    delivering: set[asyncio.Task[None]] = set()
+
+    async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+        task = asyncio.create_task(deliver(message, sender))
+        delivering.add(task)
+        task.add_done_callback(delivering.discard)
+
     async with await aio_pika.connect_robust(AMQP_URL) as connection:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=PREFETCH)
         queue = await channel.declare_queue(QUEUE, durable=True)
-        await queue.consume(lambda message: deliver(message, sender))
+        tag = await queue.consume(take)
         print("ready", flush=True)
         await over.wait()
+        await queue.cancel(tag)
+        await asyncio.gather(*delivering, return_exceptions=True)
 
 
 if __name__ == "__main__":

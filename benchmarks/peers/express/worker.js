@@ -23,12 +23,25 @@ const connection = await connect(AMQP_URL);
 const channel = await connection.createChannel();
 await channel.assertQueue(QUEUE, { durable: true });
 await channel.prefetch(PREFETCH);
-await channel.consume(QUEUE, deliver);
+const delivering = new Set();
+const { consumerTag } = await channel.consume(QUEUE, take);
 console.log("ready");
-process.on("SIGTERM", async () => {
+process.on("SIGTERM", stop);
+
+function take(message) {
+  if (message === null) return;
+  const delivery = deliver(message).finally(() => delivering.delete(delivery));
+  delivering.add(delivery);
+}
+
+// What is on its way is finished, or it would be sent twice.
+async function stop() {
+  await channel.cancel(consumerTag);
+  await Promise.all(delivering);
+  await channel.close();
   await connection.close();
   transport.close();
-});
+}
 
 // Sends a form as a mail and acknowledges its message then; what was saved for it goes too.
 async function deliver(message) {

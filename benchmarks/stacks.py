@@ -155,7 +155,11 @@ class _Peer:
 
 
 class FlaskCelery(_Peer):
-    """Flask in gunicorn's threads, Celery's children with one connection each."""
+    """Flask in gunicorn's threads, Celery's children with one connection each.
+
+    Celery closes its connection before the last acknowledgements are out: stopped in the midst of a backlog, it sends up
+    to eight mails again when it is started again. Stopped when the queue is empty, it sends each once.
+    """
 
     name = "Flask + Celery"
 

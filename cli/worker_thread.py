@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from mailroom.process import unless_stopped
+from mailroom.process import quick_loop, unless_stopped
 from worker.app import Worker
 
 
@@ -18,7 +18,7 @@ class WorkerThread:
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._started: Future[Worker] = Future()
         self._ended: Future[None] = Future()
-        self._loop = asyncio.new_event_loop()
+        self._loop = quick_loop()
         self._stop = asyncio.Event()
 
     def start(self) -> None:

@@ -7,11 +7,11 @@ independent reader and compared, name by name and value by value, with what was 
 
 import asyncio
 import binascii
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from urllib.parse import quote, unquote
 from uuid import UUID
 
@@ -61,6 +61,9 @@ _OURS = frozenset(
     {"from", "to", "cc", "bcc", "sender", "reply-to", "return-path", "subject", "date", "message-id", "mime-version"}
 )
 
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 #: Headers whose value is message ids, which may not be written as encoded words.
 _OF_IDS = frozenset({"in-reply-to", "references"})
@@ -139,6 +142,7 @@ def message_id_of(message_id: UUID, sender: str) -> str:
     return threads.message_id_of(message_id, ascii_address(sender))
 
 
+@functools.lru_cache(maxsize=4096)
 def ascii_address(address: str) -> str:
     """The address with its domain in A-labels (RFC 5891); raises UnsafeMessage when it is none we would write."""
     if not address.isascii():
@@ -174,12 +178,19 @@ def _headers(
         headers.append(("Reply-To", (_mailbox_of(Correspondent(content.reply_to, content.reply_to_name)),)))
     headers += [
         ("Subject", _one_line(content.subject)),
-        ("Date", format_datetime(accepted_at.astimezone(UTC))),
+        ("Date", _date(accepted_at)),
         ("Message-ID", Ids((threads.message_id_of(letter_id, sender),))),
         ("MIME-Version", "1.0"),
     ]
     headers.extend(_extra(name, value) for name, value in content.headers)
     return headers
+
+
+def _date(moment: datetime) -> str:
+    """RFC 5322 section 3.3, in UTC; `strftime` would write the names in the language of the machine."""
+    utc = moment.astimezone(UTC)
+    day, month = _DAYS[utc.weekday()], _MONTHS[utc.month - 1]
+    return f"{day}, {utc.day:02} {month} {utc.year:04} {utc.hour:02}:{utc.minute:02}:{utc.second:02} +0000"
 
 
 def _mailbox_of(person: Correspondent) -> Mailbox:
@@ -493,7 +504,10 @@ def _must_say(meant: Headers, wire: bytes, *, also: tuple[str, ...]) -> None:
     block = wire[: end + 2]
     if end < 0 or not block.count(b"\n") == block.count(b"\r") == block.count(b"\r\n"):
         raise UnsafeMessage("the header block has a bare line break")
-    found = [line.partition(":") for line in _FOLD.sub("", block.decode("utf-8")).split("\r\n")[:-1]]
+    text = block.decode("utf-8")
+    if "\r\n " in text or "\r\n\t" in text:
+        text = _FOLD.sub("", text)
+    found = [line.partition(":") for line in text.split("\r\n")[:-1]]
     rest = [(name, value) for name, _, value in found if name not in also]
     if [name for name, _ in rest] != [name for name, _ in meant]:
         raise UnsafeMessage("the header block has other headers than were meant")
@@ -508,6 +522,8 @@ def _read(expected: Meaning, raw: str) -> Meaning:
         case str():
             return _decoded(raw)
         case tuple():
+            if "," not in raw and '"' not in raw:
+                return (_read_mailbox(raw),)
             if _ADDRESS_LIST.fullmatch(raw) is None:
                 return ()
             return tuple(_read_mailbox(one.strip(" ")) for one in _ONE_OF_A_LIST.findall(raw))

@@ -11,6 +11,11 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+try:
+    import uvloop
+except ImportError:  # there is none for Windows
+    uvloop = None  # type: ignore[assignment]
+
 from mailroom.fairness import FairLoop
 from mailroom.provisioning import AttachmentsElsewhere
 from mailroom.queue.port import WrongTopology
@@ -34,10 +39,17 @@ class Stopped(Exception):
     """The process was told to stop before this was done."""
 
 
-def run_process(story: Callable[[Settings], Coroutine[Any, Any, None]], settings: Callable[[], Settings]) -> int:
-    """Run until it is told to stop; 0, or 1 when it cannot run and the reason was written to stderr."""
+def run_process(
+    story: Callable[[Settings], Coroutine[Any, Any, None]],
+    settings: Callable[[], Settings],
+    ready: Callable[[], asyncio.Runner] | None = None,
+) -> int:
+    """Run until it is told to stop; 0, or 1 when it cannot run and the reason was written to stderr.
+
+    `ready` makes what runs it: by default what serves strangers.
+    """
     try:
-        with ready_for_strangers() as runner:
+        with (ready or ready_for_strangers)() as runner:
             runner.run(story(settings()))
     except Stopped:
         return 0
@@ -52,6 +64,18 @@ def ready_for_strangers() -> asyncio.Runner:
     _open_as_many_as_allowed()
     gc.set_threshold(*_RUBBISH)
     return asyncio.Runner(loop_factory=FairLoop)
+
+
+def ready_for_servers() -> asyncio.Runner:
+    """What runs a process that only asks others: no crowd of strangers needs to be held back there."""
+    _open_as_many_as_allowed()
+    gc.set_threshold(*_RUBBISH)
+    return asyncio.Runner(loop_factory=quick_loop)
+
+
+def quick_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of whoever speaks with many servers at once: a message costs a worker a quarter less on uvloop."""
+    return asyncio.new_event_loop() if uvloop is None else uvloop.new_event_loop()
 
 
 def _open_as_many_as_allowed() -> None:

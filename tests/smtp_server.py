@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, AnyStr, Self
+from typing import Any, AnyStr, Self, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from cryptography import x509
@@ -198,8 +198,8 @@ class _Conversation(SMTP):
         super().connection_lost(error)
 
     def hang_up(self) -> None:
-        if isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.abort()
+        if self.transport is not None:
+            cast(asyncio.Transport, self.transport).abort()
 
     async def push(self, status: AnyStr) -> None:
         """Every reply goes through here; the first one is the greeting."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
@@ -14,7 +14,7 @@ from mailroom.integration import Integration
 from mailroom.logs import get_logger
 from mailroom.message import Content, Status
 from mailroom.mime import BUILT_ON_THE_LOOP, UnsafeMessage, compose_off_loop
-from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Uncertain
+from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Sent, Uncertain
 from mailroom.store import messages
 from mailroom.store.content import NewerContent, UnreadableContent, decode_content
 from mailroom.store.messages import HELD, Attempt, Claimed, Settlement
@@ -102,10 +102,18 @@ def conclude(message: Claimed, tried: Tried, started_at: datetime, desk: Desk) -
         expires_at=message.expires_at,
         jitter=random.random(),  # noqa: S311 - spreads retries, decides nothing secret
     )
-    record = as_record(tried, number, started_at, ended_at)
-    settlement = settlement_of(message, step, tried.outcome, ended_at)
-    settlement = replace(settlement, attempts=number, blamed=blamed, session=message.session, attempt=record)
-    log.info(
+    settlement = settlement_of(
+        message,
+        step,
+        tried.outcome,
+        ended_at,
+        attempts=number,
+        blamed=blamed,
+        record=as_record(tried, number, started_at, ended_at),
+    )
+    # What went well is in the message's row, where people look for it; a line for each would cost a twentieth of all.
+    tell = log.debug if isinstance(tried.outcome, Sent) else log.info
+    tell(
         "attempt ended",
         message_id=str(message.id),
         attempt=number,
@@ -199,6 +207,8 @@ async def wire_of(
 
 async def connection_to(integration: Integration, desk: Desk, deadline: float) -> Connection | Deferred:
     """A connection that may send. Nothing of a message is said while it is opened, so its time may simply run out."""
+    if (kept := desk.pool.at_hand(integration)) is not None:
+        return kept
     try:
         async with asyncio.timeout_at(deadline):
             return await desk.pool.acquire(integration)
@@ -242,36 +252,43 @@ async def transact(
     )
 
 
-def settlement_of(message: Claimed, step: Step, outcome: Outcome, at: datetime) -> Settlement:
-    """What is written about the message, without what only the attempt knows."""
-    reply = None if isinstance(outcome, Held) else words_of(outcome.reply)
-    base = Settlement(
-        id=message.id,
-        claim=message.claim,
-        status=Status.SENT,
-        at=at,
-        attempts=message.attempts,
-        blamed=message.blamed,
-        possible_duplicate=message.possible_duplicate,
-        reply=reply,
-    )
+def settlement_of(
+    message: Claimed,
+    step: Step,
+    outcome: Outcome,
+    at: datetime,
+    *,
+    attempts: int,
+    blamed: int,
+    record: Attempt | None,
+) -> Settlement:
+    """What is written about the message."""
+    status, wake_at, reason, possible_duplicate = Status.SENT, None, None, message.possible_duplicate
     match step:
         case Finish():
-            return base
-        case Retry(again_at, possible_duplicate):
-            return replace(
-                base,
-                status=Status.DEFERRED,
-                wake_at=again_at,
-                possible_duplicate=message.possible_duplicate or possible_duplicate,
-            )
+            pass
+        case Retry(again_at, doubtful):
+            status, wake_at, possible_duplicate = Status.DEFERRED, again_at, possible_duplicate or doubtful
         case Hold():
-            return replace(base, status=Status.HELD)
-        case GiveUp(status, reason):
-            doubtful = message.possible_duplicate or status is Status.UNCERTAIN
-            return replace(base, status=status, reason=reason, possible_duplicate=doubtful)
+            status = Status.HELD
+        case GiveUp(end, why):
+            status, reason, possible_duplicate = end, why, possible_duplicate or end is Status.UNCERTAIN
         case _:
             assert_never(step)
+    return Settlement(
+        id=message.id,
+        claim=message.claim,
+        status=status,
+        at=at,
+        attempts=attempts,
+        blamed=blamed,
+        possible_duplicate=possible_duplicate,
+        reason=reason,
+        reply=None if isinstance(outcome, Held) else words_of(outcome.reply),
+        wake_at=wake_at,
+        session=message.session,
+        attempt=record,
+    )
 
 
 def as_record(tried: Tried, number: int, started_at: datetime, ended_at: datetime) -> Attempt | None:

@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import aiosmtplib
 import pybase64
@@ -156,10 +156,15 @@ async def open_dialogue(way: Way, transcript: Transcript) -> Opened | Deferred:
 def _taken_over(client: aiosmtplib.SMTP) -> Opened | Deferred:
     """From here on aiosmtplib is not asked any more."""
     protocol = client.protocol
-    if protocol is None or not isinstance(protocol.transport, asyncio.Transport):
+    if protocol is None or protocol.transport is None:
         return classify_opening(Reply("EHLO", None, "the server closed the connection after it had let us in"))
     said_more = bool(protocol._buffer)  # noqa: SLF001  # no public name tells it
-    opened = Opened(dialogue=Dialogue(protocol.transport), extensions=client.esmtp_extensions, tls=_tls_version(client))
+    opened = Opened(
+        # What it has is always a transport for both ways; its class is the event loop's own.
+        dialogue=Dialogue(cast(asyncio.Transport, protocol.transport)),
+        extensions=client.esmtp_extensions,
+        tls=_tls_version(client),
+    )
     if said_more:
         opened.dialogue.close(MORE_THAN_ASKED)
     return opened
@@ -303,6 +308,6 @@ def _reply(command: str, code: int, text: str) -> Reply:
 
 def _abort(client: aiosmtplib.SMTP) -> None:
     """Close at once: a graceful close would first wait for a peer that may not be reading."""
-    if isinstance(client.transport, asyncio.WriteTransport):
-        client.transport.abort()
+    if client.transport is not None:
+        cast(asyncio.WriteTransport, client.transport).abort()
     client.close()

@@ -66,6 +66,19 @@ class Pool:
         self._in_use: dict[Connection, _Kept] = {}
         self._leaving: dict[asyncio.Task[None], UUID] = {}
 
+    def at_hand(self, integration: Integration) -> Connection | None:
+        """The idle connection used last, when it needs nothing before the next message; None when `acquire` must look."""
+        idle = self._idle.get(integration.id)
+        if not idle:
+            return None
+        kept, now = idle[-1], self._clock()
+        needs_a_look = kept.connection.needs_reset or now - kept.idle_since > TRUSTED_IDLE
+        if needs_a_look or kept.is_worn(now) or not kept.is_for(integration):
+            return None
+        self._in_use[kept.connection] = kept
+        del idle[-1]
+        return kept.connection
+
     async def acquire(self, integration: Integration) -> Connection | Deferred:
         """An idle connection that is still good, the one used last first, or a new one."""
         idle = self._idle.get(integration.id, [])

@@ -87,10 +87,10 @@ class RetryPolicy:
         `attempts` is the number of this attempt, from 1. `attempts_blamed` is how many attempts, this one included,
         failed for the recipient's or the message's sake (`counts_as_attempt`). `already_uncertain`: an earlier one was.
         """
+        if isinstance(outcome, Sent):
+            return Finish()
         again_at = min(now + self.delay_after(attempts, jitter), expires_at)
         match outcome:
-            case Sent():
-                return Finish()
             case Rejected():
                 return GiveUp(Status.FAILED, f"rejected.{outcome.blame}")
             case Uncertain():

@@ -42,7 +42,7 @@ def _nobody() -> bool:
 
 
 #: Forms that may get ready for each seat.
-READY_PER_SEAT = 2
+READY_PER_SEAT = 4
 
 
 @dataclass(slots=True)

@@ -126,6 +126,11 @@ class _Program:
         return self.printed.read_text(errors="replace")[-2000:]
 
 
+def _pid_of(program: _Program | None) -> int:
+    assert program is not None, "it was not started"
+    return program.process.pid
+
+
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
@@ -160,9 +165,12 @@ Preparation = Callable[[str], Coroutine[Any, Any, None]]
 class Postgres:
     """A PostgreSQL server. `fsync` is off: a test machine's power is not among the faults tested, unless asked for."""
 
-    def __init__(self, fsync: str = "off", within: Path | None = None) -> None:
+    def __init__(
+        self, fsync: str = "off", within: Path | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.port = free_port()
         self._fsync = fsync
+        self._settings = settings or {}
         self._programs = POSTGRES_PROGRAMS[-1]
         self._folder = Path(tempfile.mkdtemp(prefix="mailroom-postgres-", dir=within))
         # postgres refuses to run as root, and initdb too: both run as Debian's own user then.
@@ -184,6 +192,11 @@ class Postgres:
     def running(self) -> bool:
         return self._program is not None and self._program.running
 
+    @property
+    def pid(self) -> int:
+        """Of the process that is the parent of all of it; it must have been started."""
+        return _pid_of(self._program)
+
     def url(self, database: str = "postgres", port: int | None = None) -> str:
         """Where to find a database; another port when a proxy stands before the server."""
         return f"postgresql://mailroom@{LOOPBACK}:{port or self.port}/{database}"
@@ -198,6 +211,7 @@ class Postgres:
             "max_connections": "200",
             "max_wal_size": "256MB",
             "log_min_messages": "fatal",
+            **self._settings,
         }
         flags = itertools.chain.from_iterable(("-c", f"{name}={value}") for name, value in options.items())
         places: list[str | Path] = [
@@ -335,6 +349,11 @@ class RabbitMQ:
         """Whether clients can connect."""
         return self._program is not None and self._program.running and _listens(self.port)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that is the parent of all of it; it must have been started."""
+        return _pid_of(self._program)
+
     def url(self, vhost: str = "%2F", port: int | None = None) -> str:
         """Where to find a virtual host; another port when a proxy stands before the node."""
         return f"amqp://guest:guest@{LOOPBACK}:{port or self.port}/{vhost}"
@@ -465,6 +484,10 @@ class Delivery:
     message: str
 
 
+#: Bytes at the end of what smtp-sink prints that have its last count in them.
+_LAST_COUNTS = 500
+
+
 class Sink:
     """Postfix' smtp-sink: takes everything, fast, or fails as told by its options (-f, -q, -Q, -r, -w …)."""
 
@@ -478,6 +501,11 @@ class Sink:
     @property
     def running(self) -> bool:
         return self._program is not None and self._program.running
+
+    @property
+    def pid(self) -> int:
+        """Of its process; it must have been started."""
+        return _pid_of(self._program)
 
     def start(self, *options: str) -> None:
         """Keep every mail; see `deliveries`. After a `stop` it comes back on the same port."""
@@ -502,7 +530,10 @@ class Sink:
 
     def count(self) -> int:
         """The mails taken since the last start, each counted before its 250 is sent."""
-        counts = re.findall(rb"mesg=(\d+)", (self._folder / "printed").read_bytes())
+        with (self._folder / "printed").open("rb") as printed:
+            # It prints a line for every mail; only the last one counts.
+            printed.seek(max(0, printed.seek(0, os.SEEK_END) - _LAST_COUNTS))
+            counts = re.findall(rb"mesg=(\d+)(?=\D)", printed.read())
         return int(counts[-1]) if counts else 0
 
     def deliveries(self) -> list[Delivery]:

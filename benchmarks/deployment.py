@@ -17,6 +17,7 @@ from tests.services import Services, Sink, free_port
 #: Seconds everything may take to start.
 START_SECONDS = 60
 
+#: What the deployments that are measured are told; the compose file's, but for what would get in a load's way.
 _CONFIG = """
 [email]
 any_service = true
@@ -106,6 +107,20 @@ class Deployment:
         return process
 
 
+def environment(folder: Path, *, database_url: str, queue_url: str, smtp_port: int, listen: int) -> dict[str, str]:
+    """What the processes of a deployment are told; its configuration and its attachments are in this folder."""
+    config = folder / "mailroom.toml"
+    config.write_text(_CONFIG.format(port=smtp_port))
+    return {
+        "MAILROOM_CONFIG": str(config),
+        "MAILROOM_DATABASE_URL": database_url,
+        "MAILROOM_QUEUE_URL": queue_url,
+        "MAILROOM_SECRET_KEY": "a key for benchmarks",
+        "MAILROOM_ATTACHMENTS_URL": f"file://{folder}/attachments",
+        "MAILROOM_LISTEN": f"127.0.0.1:{listen}",
+    }
+
+
 @contextlib.contextmanager
 def deployment() -> Iterator[Deployment]:
     """PostgreSQL, RabbitMQ, smtp-sink, and nothing of ours yet; all of it ended on leaving."""
@@ -115,18 +130,15 @@ def deployment() -> Iterator[Deployment]:
         sink = Sink(folder / "sink")
         try:
             sink.start_counting()
-            config = folder / "mailroom.toml"
-            config.write_text(_CONFIG.format(port=sink.port))
             port = free_port()
-            environment = {
-                "MAILROOM_CONFIG": str(config),
-                "MAILROOM_DATABASE_URL": services.postgres().new_database(migrated),
-                "MAILROOM_QUEUE_URL": services.rabbitmq().new_vhost(),
-                "MAILROOM_SECRET_KEY": "a key for benchmarks",
-                "MAILROOM_ATTACHMENTS_URL": f"file://{folder}/attachments",
-                "MAILROOM_LISTEN": f"127.0.0.1:{port}",
-            }
-            made = Deployment(environment, sink, folder / "log", port, services)
+            told = environment(
+                folder,
+                database_url=services.postgres().new_database(migrated),
+                queue_url=services.rabbitmq().new_vhost(),
+                smtp_port=sink.port,
+                listen=port,
+            )
+            made = Deployment(told, sink, folder / "log", port, services)
             yield made
         finally:
             for process in made.processes:

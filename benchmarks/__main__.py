@@ -1,17 +1,18 @@
 """`make bench`: Mailroom beside what people would build instead (benchmarks/compare.py), or one of the other measurements.
 
 `search` measures the search, `intake` what slow peers and uploads cost, `overload` what three times too much does,
-`rolling` what restarts do.
+`rolling` what restarts do; `plot` draws what a comparison found.
 """
 
 import sys
 
-from benchmarks import compare, intake, overload, rolling, search
+from benchmarks import compare, intake, overload, plot, rolling, search
 
 MEASUREMENTS = {
     "compare": compare.main,
     "intake": intake.main,
     "overload": overload.main,
+    "plot": plot.main,
     "rolling": rolling.main,
     "search": search.main,
 }

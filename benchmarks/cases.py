@@ -36,6 +36,8 @@ class Case:
     rate: float = 100.0
     #: Seconds that answers may still take after the load's last request.
     grace: float = 0.5
+    #: Mails that a relay is given in its place, which takes no forms.
+    mails: int = 2000
 
     @property
     def content_type(self) -> str:
@@ -46,6 +48,11 @@ class Case:
     def body(self) -> bytes:
         """What is sent, the same each time."""
         return _body(self.multipart, self.file_size)
+
+    @property
+    def mail_size(self) -> int:
+        """Bytes of the mail that becomes of it, about: files are in base64."""
+        return 400 + self.file_size * 77 // 57
 
     def numbered(self, number: int) -> bytes:
         """The same submission, recognised by this number when it arrives as mail."""
@@ -74,10 +81,11 @@ CASES = {
     for case in (
         Case(name="urlencoded", title="urlencoded fields", multipart=False),
         Case(name="fields", title="multipart, fields only"),
-        Case(name="96kb", title="multipart with a file of 96 KB", file_size=96 * 1024, connections=16, rate=20.0),
+        Case(name="96kb", title="multipart with a file of 96 KB", file_size=96 * 1024, connections=16, rate=20.0,
+             mails=500),
         Case(
             name="9mb", title="multipart with a file of 9 MB", file_size=9 * 1024 * 1024, connections=4, rate=1.0,
-            grace=1.5,
+            grace=1.5, mails=20,
         ),
     )
 }  # fmt: skip

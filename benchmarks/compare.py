@@ -28,8 +28,8 @@ from benchmarks import ours, stacks
 from benchmarks.cases import CASES, Case
 from benchmarks.figures import Holds, Verdict, medians, table, verdict_lines, verdicts
 from benchmarks.latency import NotDelivered, one_at_a_time, serving, steadily
-from benchmarks.load import BadLoad, load
-from benchmarks.stacks import Places, Stack, StackFailed
+from benchmarks.load import BadLoad, Load, load
+from benchmarks.stacks import Places, Postfix, Stack, StackFailed
 from benchmarks.trees import cpu_seconds, forget_peaks, peak_megabytes
 from tests.services import Postgres, RabbitMQ, Sink
 
@@ -62,7 +62,7 @@ class Entry:
     """A stack that can be measured."""
 
     title: str
-    make: Callable[[Places], Stack]
+    make: Callable[[Places], Stack | Postfix]
     #: Whether what it takes in without delivery is delivered later by the same processes' successors.
     drains: bool = True
 
@@ -90,6 +90,7 @@ def entries(options: Options) -> dict[str, Entry]:
         "flask": Entry("Flask, Celery", stacks.FlaskCelery),
         "fastapi": Entry("FastAPI, aio-pika", stacks.FastApiAioPika),
         "express": Entry("Express, nodemailer", stacks.ExpressNodemailer),
+        "postfix": Entry("Postfix", Postfix),
     }
 
 
@@ -171,13 +172,21 @@ class Run:
 
     ground: Ground
     places: Places
-    stack: Stack
+    stack: Stack | Postfix
     seconds: float
     figures: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def roots(self) -> dict[str, list[int]]:
         """All processes by role."""
         return {role: pids for role, pids in (self.stack.roots() | self.ground.roots()).items() if pids}
+
+    def bring(self, case: Case) -> Load:
+        """Give it as much as it takes: forms for a while, or a number of mails."""
+        if isinstance(self.stack, Postfix):
+            begun = time.monotonic()
+            took = self.stack.feed(case.mails, case.connections, case.mail_size)
+            return Load(accepted=case.mails, per_second=case.mails / took, begun=begun)
+        return load(self.stack.url(), case, self.seconds)
 
     def note(self, case: Case, figures: Mapping[str, float]) -> None:
         """Keep these figures."""
@@ -226,8 +235,9 @@ def measure(run: Run, entry: Entry, cases: list[Case]) -> None:
         for case in cases:
             end_to_end(run, case)
         run.stack.stop_delivery()
-        run.ground.sink.stop()
-        asyncio.run(latencies(run, cases))
+        if not isinstance(run.stack, Postfix):
+            run.ground.sink.stop()
+            asyncio.run(latencies(run, run.stack, cases))
     finally:
         run.stack.stop_delivery()
         run.stack.stop_intake()
@@ -237,9 +247,11 @@ def intake(run: Run, case: Case) -> int:
     """Take in as fast as it can, while nobody delivers; how many were accepted."""
     run.forget_peaks()
     before = run.read()
-    came = load(run.stack.url(), case, run.seconds)
+    came = run.bring(case)
     run.note_costs(case, "intake", before, came.accepted)
-    run.note(case, {"intake": came.per_second, "accept_p50": came.p50, "accept_p99": came.p99})
+    run.note(case, {"intake": came.per_second})
+    if came.latency is not None:
+        run.note(case, {"accept_p50": came.latency[0], "accept_p99": came.latency[1]})
     return came.accepted
 
 
@@ -262,7 +274,7 @@ def end_to_end(run: Run, case: Case) -> None:
     before, base = run.read(), run.ground.sink.count()
     arrived = Arrivals(run.ground.sink)
     with arrived.watching():
-        came = load(run.stack.url(), case, run.seconds)
+        came = run.bring(case)
         arrived.wait(base + came.accepted, case)
     inside = arrived.between(came.begun, came.begun + run.seconds)
     run.note_costs(case, "end_to_end", before, came.accepted)
@@ -339,11 +351,11 @@ def _check_nothing_twice(run: Run, case: Case, wanted: int) -> None:
         raise NotTheSame(f"{case.title}: {wanted} were accepted since the sink's start, and {count} arrived")
 
 
-async def latencies(run: Run, cases: list[Case]) -> None:
+async def latencies(run: Run, stack: Stack, cases: list[Case]) -> None:
     """Single submissions, and a steady rate, with our own SMTP server in the sink's place."""
     async with serving(run.places.smtp_port) as mails:
-        await asyncio.to_thread(run.stack.start_delivery)
-        url, number = run.stack.url(), 1
+        await asyncio.to_thread(stack.start_delivery)
+        url, number = stack.url(), 1
         for case in cases:
             # The first few make connections.
             for name, measured, seconds in (
@@ -355,7 +367,7 @@ async def latencies(run: Run, cases: list[Case]) -> None:
                 number += len(times.accept)
                 if name:
                     run.note(case, times.figures(name))
-        await asyncio.to_thread(run.stack.stop_delivery)
+        await asyncio.to_thread(stack.stop_delivery)
 
 
 def _pause(seconds: float) -> None:

@@ -135,9 +135,12 @@ ROWS = (
     *(
         (f"{phase}, CPU of {role}, ms each", f"{key}_cpu_{role}")
         for phase, key in (("intake", "intake"), ("drain", "drain"), ("end to end", "end_to_end"))
-        for role in ("gateway", "worker", "postgresql", "rabbitmq", "sink")
+        for role in ("gateway", "worker", "relay", "postgresql", "rabbitmq", "sink")
     ),
-    *((f"most memory of {role}, MB", f"memory_{role}") for role in ("gateway", "worker", "postgresql", "rabbitmq")),
+    *(
+        (f"most memory of {role}, MB", f"memory_{role}")
+        for role in ("gateway", "worker", "relay", "postgresql", "rabbitmq")
+    ),
     ("intake, statements each", "intake_statements"),
     ("drain, statements each", "drain_statements"),
     ("end to end, statements each", "end_to_end_statements"),

@@ -28,11 +28,10 @@ class Load:
     #: All that was accepted, and how many of those per second in the window.
     accepted: int
     per_second: float
-    #: Milliseconds that half of the answers and all but one in a hundred took.
-    p50: float
-    p99: float
     #: `time.monotonic()` when it began.
     begun: float
+    #: Milliseconds that half of the answers and all but one in a hundred took; none where nobody looked.
+    latency: tuple[float, float] | None = None
 
 
 def load(url: str, case: Case, seconds: float) -> Load:
@@ -61,9 +60,8 @@ def read_load(printed: str, seconds: float, begun: float = 0.0) -> Load:
     return Load(
         accepted=int(counted["accepted"]),
         per_second=int(counted["inside"]) / seconds,
-        p50=_percentile(printed, "50"),
-        p99=_percentile(printed, "99"),
         begun=begun,
+        latency=(_percentile(printed, "50"), _percentile(printed, "99")),
     )
 
 

@@ -33,12 +33,14 @@ ENVIRONMENT = os.environ
 PORT = int(ENVIRONMENT.get("PORT", "8080"))
 FILES = Path(ENVIRONMENT.get("FILES", "."))
 QUEUE = ENVIRONMENT.get("QUEUE", "bare")
+#: To the SMTP server, of each worker.
+CONNECTIONS = int(ENVIRONMENT.get("CONNECTIONS", "8"))
 
 SENDER, RECIPIENT = "forms@company.test", "support@company.test"
 
-#: Larger files go to the folder. Ids in one ticket, messages in one statement, connections to the server.
+#: Larger files go to the folder. Ids in one ticket, messages in one statement.
 IN_MEMORY = 1024 * 1024
-TICKET_IDS, GROUP, CONNECTIONS = 32, 200, 8
+TICKET_IDS, GROUP = 32, 200
 
 #: Tickets a worker has in hand, and results that may wait to be settled.
 PREFETCH, UNSETTLED = 16, 500

@@ -7,6 +7,7 @@ held against what is claimed (benchmarks/figures.py), and the exit code is 1 whe
 import argparse
 import json
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -106,7 +107,7 @@ def asked(arguments: list[str]) -> Options:
         return chosen
 
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each window of load")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each window of load")
     parser.add_argument("--stacks", type=some(known), default=known, help=",".join(known))
     parser.add_argument("--cases", type=some(tuple(CASES)), default=tuple(CASES), help=",".join(CASES))
     parser.add_argument(
@@ -123,6 +124,8 @@ def main(arguments: list[str]) -> int:
     if shutil.which("wrk") is None:
         sys.stderr.write("make bench needs wrk: as root, apt-get install wrk\n")
         return 1
+    # Told to end it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("the run was ended"))
     measured: list[dict[str, dict[str, dict[str, float]]]] = []
     try:
         measured.extend(rounds(options))

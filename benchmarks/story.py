@@ -26,7 +26,7 @@ DRAIN_SECONDS, AFTERWARDS_SECONDS = 90.0, 0.3
 LOOK = 0.01
 
 #: Seconds of single submissions, and of a steady rate.
-ALONE_SECONDS, STEADY_SECONDS = 1.5, 3.0
+ALONE_SECONDS, STEADY_SECONDS = 1.0, 2.5
 
 
 class NotTheSame(Exception):

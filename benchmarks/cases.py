@@ -36,6 +36,8 @@ class Case:
     rate: float = 100.0
     #: Seconds that answers may still take after the load's last request.
     grace: float = 0.5
+    #: The part of a window's usual time that is enough.
+    window: float = 1.0
     #: Mails that a relay is given in its place, which takes no forms.
     mails: int = 2000
 
@@ -85,7 +87,7 @@ CASES = {
              mails=500),
         Case(
             name="9mb", title="multipart with a file of 9 MB", file_size=9 * 1024 * 1024, connections=4, rate=1.0,
-            grace=1.5, mails=20,
+            grace=1.5, window=0.5, mails=20,
         ),
     )
 }  # fmt: skip

@@ -13,6 +13,9 @@ Round = Mapping[str, Mapping[str, Figures]]
 #: What people would build instead; Postfix takes no forms, and stands in the tables only.
 PEERS = ("flask", "fastapi", "express")
 
+#: Cases whose mails take no time of their own on the way; one with 9 MB is 12 MB on the wire.
+SMALL = ("urlencoded", "fields", "96kb")
+
 #: Milliseconds from the answer to the 250 of a mail of which nothing else is under way.
 DELIVERED_ALONE_MS = 30.0
 
@@ -50,7 +53,9 @@ CLAIMS = (
     Claim("intake, `mailroom up` to PostgreSQL", "intake", "embedded", ("mailroom",), 0.6),
     Claim("end to end, `mailroom up` to PostgreSQL", "end_to_end", "embedded", ("mailroom",), 0.6),
     Claim("accept alone, to the bare program", "alone_accept_p50", "mailroom", ("bare",), 1.5, at_most=True),
-    Claim("answer to 250 alone, ms", "alone_delivered_p50", "mailroom", (), DELIVERED_ALONE_MS, at_most=True),
+    Claim(
+        "answer to 250 alone, ms", "alone_delivered_p50", "mailroom", (), DELIVERED_ALONE_MS, at_most=True, cases=SMALL
+    ),
 )
 
 

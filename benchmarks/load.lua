@@ -1,5 +1,6 @@
 -- The same submission over and over, for a window after a warm-up; then nobody sends any more, so that every request has
--- its answer. Says how many answers there were, and how many of them in the window.
+-- its answer. Says how many answers there were, how many of them in the window, and how long that was: it ends early when
+-- there is enough for a backlog.
 local ffi = require("ffi")
 ffi.cdef[[
   typedef struct { long seconds; long nanoseconds; } bench_time;
@@ -19,7 +20,7 @@ file:close()
 wrk.method = "POST"
 wrk.headers["Content-Type"] = os.getenv("CONTENT_TYPE")
 
-local warm, window = tonumber(os.getenv("WARM")), tonumber(os.getenv("WINDOW"))
+local warm, window, most = tonumber(os.getenv("WARM")), tonumber(os.getenv("WINDOW")), tonumber(os.getenv("MOST"))
 local threads = {}
 local begun
 
@@ -29,13 +30,18 @@ end
 
 function init()
   accepted, inside, refused = 0, 0, 0
+  lasted = -1
   words = ""
 end
 
 function delay()
   local moment = now()
   begun = begun or moment
-  return moment > begun + warm + window and 3600000 or 0
+  local since = moment - begun - warm
+  if lasted < 0 and since > 0 and (since > window or accepted >= most) then
+    lasted = since
+  end
+  return lasted < 0 and 0 or 3600000
 end
 
 function response(status, headers, body)
@@ -45,8 +51,7 @@ function response(status, headers, body)
     return
   end
   accepted = accepted + 1
-  local since = now() - begun
-  if since > warm and since <= warm + window then
+  if lasted < 0 and now() - begun > warm then
     inside = inside + 1
   end
 end
@@ -55,6 +60,7 @@ function done(summary, latency, requests)
   for _, thread in ipairs(threads) do
     print("accepted " .. thread:get("accepted"))
     print("inside " .. thread:get("inside"))
+    print("lasted " .. thread:get("lasted"))
     print("refused " .. thread:get("refused") .. " " .. thread:get("words"))
   end
 end

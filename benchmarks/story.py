@@ -63,7 +63,7 @@ class Run:
             begun = time.monotonic()
             took = self.stack.feed(case.mails, case.connections, case.mail_size)
             return Load(accepted=case.mails, per_second=case.mails / took, begun=begun)
-        return load(self.stack.url(), case, self.seconds)
+        return load(self.stack.url(), case, self.seconds * case.window)
 
     def note(self, case: Case, figures: Mapping[str, float]) -> None:
         """Keep these figures."""
@@ -98,7 +98,7 @@ class Run:
             forget_peaks(pids)
 
 
-def measure(run: Run, cases: list[Case], *, drains: bool) -> None:
+def measure(run: Run, cases: list[Case], *, drains: bool, steady: bool) -> None:
     """The whole story; its processes serve all cases. Without `drains` what was taken in alone is never delivered."""
     try:
         run.stack.start_intake()
@@ -114,7 +114,7 @@ def measure(run: Run, cases: list[Case], *, drains: bool) -> None:
         run.stack.stop_delivery()
         if not isinstance(run.stack, Postfix):
             run.ground.sink.stop()
-            asyncio.run(latencies(run, run.stack, cases))
+            asyncio.run(latencies(run, run.stack, cases, steady=steady))
     finally:
         run.stack.stop_delivery()
         run.stack.stop_intake()
@@ -153,14 +153,12 @@ def end_to_end(run: Run, case: Case) -> None:
     with arrived.watching():
         came = run.bring(case)
         arrived.wait(base + came.accepted, case)
-    inside = arrived.between(came.begun, came.begun + run.seconds)
     run.note_costs(case, "end_to_end", before, came.accepted)
     run.note(
         case,
         {
             "end_to_end": came.accepted / (arrived.changed - came.begun),
             "end_to_end_accepted": came.per_second,
-            "end_to_end_inside": inside / run.seconds,
         },
     )
     _check_nothing_twice(run, case, base + came.accepted)
@@ -208,11 +206,6 @@ class Arrivals:
         (begun, first), (ended, last) = self._seen[1 if len(self._seen) > 2 else 0], self._seen[-1]
         return (last - first) / (ended - begun)
 
-    def between(self, begin: float, end: float) -> int:
-        """How many came then."""
-        counts = [count for moment, count in self._seen if begin <= moment <= end]
-        return counts[-1] - counts[0] if counts else 0
-
     def wait(self, wanted: int, case: Case) -> None:
         """Return once there are so many."""
         deadline = time.monotonic() + DRAIN_SECONDS
@@ -228,7 +221,7 @@ def _check_nothing_twice(run: Run, case: Case, wanted: int) -> None:
         raise NotTheSame(f"{case.title}: {wanted} were accepted since the sink's start, and {count} arrived")
 
 
-async def latencies(run: Run, stack: Stack, cases: list[Case]) -> None:
+async def latencies(run: Run, stack: Stack, cases: list[Case], *, steady: bool) -> None:
     """Single submissions, and a steady rate, with our own SMTP server in the sink's place."""
     async with serving(run.places.smtp_port) as mails:
         await asyncio.to_thread(stack.start_delivery)
@@ -238,8 +231,10 @@ async def latencies(run: Run, stack: Stack, cases: list[Case]) -> None:
             for name, measured, seconds in (
                 ("", one_at_a_time, 0.2),
                 ("alone", one_at_a_time, ALONE_SECONDS),
-                ("steady", steadily, STEADY_SECONDS),
+                ("steady", steadily, STEADY_SECONDS if steady else 0.0),
             ):
+                if not seconds:
+                    continue
                 times = await measured(url, case, mails, seconds, number)
                 number += len(times.accept)
                 if name:

@@ -1,5 +1,7 @@
 """Figures of rounds become medians, ratios and what they say."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.figures import CLAIMS, Claim, Holds, medians, table, verdict_lines, verdicts
@@ -10,8 +12,8 @@ SOON = Claim("answer to 250", "delivered", "mailroom", (), 30.0, at_most=True)
 
 
 def figures_of(**stacks: dict[str, float]) -> dict[str, dict[str, dict[str, float]]]:
-    """What was found in the one case "form"."""
-    return {stack: {"form": figures} for stack, figures in stacks.items()}
+    """What was found in one case."""
+    return {stack: {"fields": figures} for stack, figures in stacks.items()}
 
 
 def test_medians_are_of_each_figure_by_itself() -> None:
@@ -67,6 +69,13 @@ def test_what_was_not_measured_is_not_claimed(found: dict[str, dict[str, dict[st
     assert verdicts(found, [FASTER]) == []
 
 
+def test_a_claim_is_only_about_its_cases() -> None:
+    """How soon a mail is delivered is not said of one so large that the way itself takes longer."""
+    found = {"mailroom": {"fields": {"delivered": 40.0}, "9mb": {"delivered": 90.0}}}
+
+    assert [one.case for one in verdicts(found, [replace(SOON, cases=("fields",))])] == ["fields"]
+
+
 def test_every_claim_holds_for_somebody_who_is_fast_enough() -> None:
     """The claims name figures that are shown, so a claim that could never be looked up is found here."""
     everybody = figures_of(
@@ -85,7 +94,7 @@ def test_tables_have_a_column_for_each_stack_that_was_measured() -> None:
     """A row stands there when one of them has the figure; who lacks it has a dash."""
     found = figures_of(bare={"intake": 1234.5, "drain": 12.34}, postfix={"intake": 0.5678})
 
-    heading, *rows = table(found, "form", {"bare": "bare program", "flask": "Flask", "postfix": "Postfix"})
+    heading, *rows = table(found, "fields", {"bare": "bare program", "flask": "Flask", "postfix": "Postfix"})
 
     assert heading.split() == ["bare", "program", "Postfix"]
     assert [row.split() for row in rows] == [["intake", "/s", "1,234", "0.568"], ["drain", "/s", "12.3", "-"]]

@@ -17,6 +17,7 @@ except ImportError:  # there is none for Windows
     uvloop = None  # type: ignore[assignment]
 
 from mailroom.fairness import FairLoop
+from mailroom.logs import LogLevel, configure_logs
 from mailroom.provisioning import AttachmentsElsewhere
 from mailroom.queue.port import WrongTopology
 from mailroom.serving import AddressTaken, serving
@@ -50,7 +51,9 @@ def run_process(
     """
     try:
         with (ready or ready_for_strangers)() as runner:
-            runner.run(story(settings()))
+            told = settings()
+            configure_logs(level=LogLevel(told.log_level))
+            runner.run(story(told))
     except Stopped:
         return 0
     except TOLD as error:

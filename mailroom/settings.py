@@ -173,6 +173,8 @@ class Settings:
     admin_listen: str = "127.0.0.1:8081"
     health_listen: str = "127.0.0.1:8082"
     data_dir: Path = Path("var")
+    #: The least that gateways and workers log; what was sent is logged at "debug".
+    log_level: str = "info"
     attachments_url: str | None = None
     #: Newest first; the others only decrypt.
     secret_keys: tuple[str, ...] = field(default=(), repr=False)

@@ -315,6 +315,7 @@ TOP_LEVEL = _keys(
     data_dir=Key("data_dir", lambda value: Path(_text(value))),
     attachments_url=Key("attachments_url", _attachments_url),
     secret_key=Key("secret_keys", _some_items, secret=True),
+    log_level=Key("log_level", _one_of("debug", "info", "warning", "error")),
 )
 EMAIL = _keys(
     max_files=Key("max_files", _whole_number(0)),

@@ -84,6 +84,14 @@ class Entrance:
     @contextlib.contextmanager
     def entered(self, size: int) -> Iterator[None]:
         """Have a request whose body has at most this size inside. Raises Full when there is no room for it."""
+        self.enter(size)
+        try:
+            yield
+        finally:
+            self.leave(size)
+
+    def enter(self, size: int) -> None:
+        """Have it inside until it leaves; the same, where a context manager for each takes too long. Raises Full."""
         full = self.full_for(size)
         if full is not None:
             self.turned_away += 1
@@ -91,11 +99,11 @@ class Entrance:
         self.whole.entered_at = self.whole.clock()
         self.requests += 1
         self.bytes += size
-        try:
-            yield
-        finally:
-            self.requests -= 1
-            self.bytes -= size
+
+    def leave(self, size: int) -> None:
+        """One that had entered with this size is outside again."""
+        self.requests -= 1
+        self.bytes -= size
 
     def full_for(self, size: int) -> str | None:
         """Why one more request of at most this size may not come in; None when it may."""

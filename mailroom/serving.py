@@ -326,16 +326,23 @@ class _TurnedAway(asyncio.Protocol):
             self._loop.left_by(self._descriptor)
 
 
-@contextlib.contextmanager
-def let_in(request: web.Request) -> Iterator[None]:
+def let_in(request: web.Request) -> contextlib.AbstractContextManager[None]:
     """While inside, what still comes of an admitted body waits behind no crowd.
 
     It would have one turn in as many as are connected, and hold its place all that time.
     """
     speaker = request.protocol
     if request.content.is_eof() or not isinstance(speaker, _Speaker):
-        yield
-        return
+        return _NOTHING_COMES
+    return _in_front(speaker)
+
+
+#: Most bodies are here by the time they are admitted.
+_NOTHING_COMES = contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _in_front(speaker: _Speaker) -> Iterator[None]:
     speaker.be_let_in()
     try:
         yield

@@ -133,17 +133,20 @@ class Forms:
 
     async def _taken_in(self, request: web.Request, service: str, options: EmailOptions, size: int) -> NewMessage:
         """The message, committed. Raises Full before anything of the body is read; Refusal, BadForm."""
-        with self._counter.admission.entered(size):
+        self._counter.admission.enter(size)
+        try:
             self._check_rate(request, service, options)
             with let_in(request):
                 form = await read_form(request, options, self._counter.settings.limits, self._counter.attachments)
-            return await self._accept(form, service, options, self._client_of(request))
+            return await self._accept(form, service, options, request)
+        finally:
+            self._counter.admission.leave(size)
 
-    async def _accept(self, form: RawForm, service: str, options: EmailOptions, client: str) -> NewMessage:
+    async def _accept(self, form: RawForm, service: str, options: EmailOptions, request: web.Request) -> NewMessage:
         """The message, committed; its files are deleted again where it certainly is not. Raises Refusal."""
         files_can_go = True
         try:
-            message = self._message(form, service, options, client)
+            message = self._message(form, service, options, request)
             await self._scan(form)
             files_can_go = False
             await self._counter.intake.accept(message)
@@ -170,12 +173,12 @@ class Forms:
             case Verdict.FINE:
                 pass
 
-    def _message(self, form: RawForm, service: str, options: EmailOptions, client: str) -> NewMessage:
+    def _message(self, form: RawForm, service: str, options: EmailOptions, request: web.Request) -> NewMessage:
         """The message this form becomes; raises Refusal."""
         integration = self._counter.watch.named(options.integration)
         submission = check(form, service, options, integration.default_mailbox if integration else None)
         if isinstance(submission, list):
-            self._note_mailbox(submission, service, client)
+            self._note_mailbox(submission, service, self._client_of(request))
             raise Refusal(400, answers.refused(submission))
         if integration is None or not self._counter.watch.is_fresh:
             # Nobody knows at the moment whether it could be sent.
@@ -190,6 +193,8 @@ class Forms:
         return self._pass_gate(submission, integration, options)
 
     def _check_mailbox_rate(self, submission: Submission, options: EmailOptions) -> None:
+        if options.mailbox_rate is None:
+            return
         mailbox = submission.mailbox.lower()
         if not self._counter.rates.allows(options.mailbox_rate, f"mailbox {mailbox}", _EVERYBODY):
             log.warning("mailbox has had its rate of forms", service=submission.service)
@@ -232,6 +237,8 @@ class Forms:
         )
 
     def _check_rate(self, request: web.Request, service: str, options: EmailOptions) -> None:
+        if options.rate_limit is None:
+            return
         # Services that nobody named are counted as one: else a client would have another rate for each it thinks of.
         counted_as = service if service in self._settings.services else UNNAMED
         if not self._counter.rates.allows(options.rate_limit, counted_as, self._client_of(request)):

@@ -125,8 +125,7 @@ class Intake:
 
     async def _is_committed(self, message: NewMessage) -> bool:
         try:
-            async with asyncio.timeout(COMMIT_SECONDS):
-                await self.line.add(message)
+            await self.line.add(message, within=COMMIT_SECONDS)
         except (LineFull, LineClosed, StoreUnavailable) as error:
             log.warning("message not accepted", message_id=str(message.id), error=str(error) or type(error).__name__)
             return False

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from types import MappingProxyType
+from functools import partial
 
 import msgspec
-from aiohttp import hdrs, http_parser, web
+from aiohttp import http_parser, web
 
 from gateway.admin.console import Console
 from gateway.admin.pages import open_console
@@ -23,13 +23,14 @@ from gateway.intake import Intake
 from gateway.links import Links
 from gateway.memory import MemoryGuard
 from gateway.outcomes import Outcomes
+from gateway.ready import NO_PAGE, JsonAnswer
 from gateway.scanner import Scanner
 from mailroom.attachments import AttachmentStore
 from mailroom.health import health_answer, health_app
 from mailroom.logs import get_logger
 from mailroom.loops import start_loop
 from mailroom.queue.port import Queue
-from mailroom.serving import CROWD, FAULT_ID, REFUSAL, Crowd, new_fault_id
+from mailroom.serving import AROUND, CROWD, FAULT_ID, REFUSAL, Crowd, new_fault_id
 from mailroom.settings import Settings
 from mailroom.store.port import Store
 from mailroom.tally import Tally
@@ -40,15 +41,6 @@ from mailroom.watch import IntegrationWatch
 log = get_logger(__name__)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_NO_PAGE: Mapping[str, str] = MappingProxyType(
-    {
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-store",
-        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-        "Referrer-Policy": "no-referrer",
-    }
-)
 
 #: aiohttp's own limit on bodies would end an upload before our own budgets say why; those count every byte.
 NO_LIMIT_OF_AIOHTTP = 2**40
@@ -118,13 +110,10 @@ class Gateway:
             tally=self.tally,
             scanner=scanner,
         )
-        self.app = web.Application(
-            middlewares=[answered_early, always_json, cloud_routes.platform_answers],
-            client_max_size=NO_LIMIT_OF_AIOHTTP,
-        )
+        self.app = web.Application(client_max_size=NO_LIMIT_OF_AIOHTTP)
+        self.app[AROUND] = self._answered
         self.app[REFUSAL] = answers.not_http
         self.app[CROWD] = self.crowd
-        self.app.on_response_prepare.append(self._last_answers)
         self.app.on_response_prepare.append(_told_to_browsers)
         routes.add_routes(self.app, counter)
         cloud_routes.add_routes(self.app, platform)
@@ -225,11 +214,15 @@ class Gateway:
             "mailroom_disk_free_bytes": min(self._files_disk.free, self._rows_disk.free),
         }
 
-    async def _last_answers(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Who keeps connections open shall open the next one elsewhere, before this process ends them (OPS-1)."""
+    async def _answered(self, handler: _Handler, request: web.Request) -> web.StreamResponse:
+        """What is done about every request, whatever it is for."""
+        if cloud_routes.is_platform(request.path):
+            handler = partial(cloud_routes.platform_answers, handler=handler)
+        response = await always_json(request, handler)
         if self._stopping:
-            response.headers[hdrs.CONNECTION] = "close"
+            # Who keeps connections open shall open the next one elsewhere, before this process ends them (OPS-1).
             response.force_close()
+        return response if request.content.is_eof() else await answered_early(request, response)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return health_answer("alive", None)
@@ -240,7 +233,7 @@ class Gateway:
 
 async def _told_to_browsers(_: web.Request, response: web.StreamResponse) -> None:
     """No answer of the APIs is a page, is kept on the way, or is shown within another page (SEC-9)."""
-    for name, value in _NO_PAGE.items():
+    for name, value in NO_PAGE.items():
         response.headers.setdefault(name, value)
 
 
@@ -269,4 +262,4 @@ async def always_json(request: web.Request, handler: _Handler) -> web.StreamResp
 
 
 def _json(status: int, body: object) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json", charset="utf-8")
+    return JsonAnswer(msgspec.json.encode(body), status)

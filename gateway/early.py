@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 
 from aiohttp import ClientError, web
 
@@ -15,13 +14,9 @@ MOST_DISCARDED = 1024 * 1024
 #: Seconds that may take.
 DRAIN_SECONDS = 1.0
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-
-@web.middleware
-async def answered_early(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def answered_early(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
     """Where a large body was not read to its end, answer, read some of the rest, and end the connection."""
-    response = await handler(request)
     if request.content.is_eof() or _is_small(request):
         return response
     response.force_close()

@@ -5,8 +5,9 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -355,6 +356,11 @@ def new_fault_id() -> str:
     return secrets.token_hex(8)
 
 
+#: What an application does around each of its requests, from what it would answer by itself. aiohttp's middlewares do the
+#: same, but are looked up and wrapped anew for every one.
+AROUND: web.AppKey[Callable[[Any, web.Request], Awaitable[web.StreamResponse]]] = web.AppKey("around")
+
+
 def _plainly(status: int) -> Any:
     return {"status": status}
 
@@ -403,6 +409,8 @@ async def serving(
     await runner.setup()
     server, refusal = runner.server, app.get(REFUSAL, _plainly)
     assert server is not None, "the runner was set up"  # noqa: S101 - one line above
+    if (around := app.get(AROUND)) is not None:
+        server.request_handler = partial(around, server.request_handler)
     try:
         listening = await asyncio.get_running_loop().create_server(
             lambda: _Speaker(server, refusal, patience, app.get(CROWD)),

@@ -139,7 +139,7 @@ def _handler(platform: Platform, endpoint: Endpoint) -> Callable[[web.Request], 
 @web.middleware
 async def platform_answers(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Whatever is below /api/v2 and /oauth is answered as the platform's clients expect it, failures too."""
-    if not _is_ours(request.path):
+    if not is_platform(request.path):
         return await handler(request)
     response = await _answered(request, handler)
     mark(response.headers, request)
@@ -199,7 +199,8 @@ def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Refusal:
             return Refusal(error.status, Code.BAD_REQUEST, error.reason)
 
 
-def _is_ours(path: str) -> bool:
+def is_platform(path: str) -> bool:
+    """Whether this path is of the platform API."""
     return path.startswith((f"{PREFIX}/", "/oauth/")) or path in (PREFIX, "/oauth")
 
 

@@ -18,6 +18,7 @@ from gateway.forms.raw import RawForm
 from gateway.forms.submission import Submission, check, too_big_for
 from gateway.intake import Intake, NotAccepted
 from gateway.outcomes import Outcomes
+from gateway.ready import JsonAnswer
 from gateway.scanner import Scanner, Verdict
 from mailroom.attachments import AttachmentStore
 from mailroom.gate import Closed, gate
@@ -330,7 +331,7 @@ def _allowing(response: web.Response, request: web.Request, options: EmailOption
 
 
 def _answer(status: int, body: dict[str, Any]) -> web.Response:
-    return web.Response(status=status, body=_encode(body), content_type="application/json", charset="utf-8")
+    return JsonAnswer(_encode(body), status)
 
 
 def _size_of(content: Content) -> int:

@@ -49,6 +49,7 @@ def gate(
             return Closed("the integration was deleted")
 
 
+_OPEN = Open()
 _BEING_DISABLED = "the integration is being disabled: only what is already on its way is finished"
 
 
@@ -57,7 +58,7 @@ def _enabled(
 ) -> Open | Closed:
     match reported:
         case ReportedState.ACTIVE:
-            return Open()
+            return _OPEN
         case ReportedState.ACTIVATING:
             return Closed("the integration is being tested and not active yet")
         case ReportedState.INACTIVE:

@@ -120,7 +120,8 @@ class Tally:
         return True
 
     def _put(self, key: Key, number: int) -> None:
-        if key in self._counts:
-            self._counts[key] += number
+        before = self._counts.get(key)
+        if before is not None:
+            self._counts[key] = before + number
         elif len(self._counts) < MOST_KEPT:
             self._counts[key] = number

@@ -4,6 +4,7 @@ Pure: no clock, no I/O. A field that may be given once counts by its first value
 API does not know are ignored too. An empty field, or one of spaces only, is a missing one.
 """
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -132,12 +133,16 @@ def _from_address(values: dict[str, str], problems: list[Problem]) -> str:
     return address
 
 
+#: What is configured is asked about again with every form.
+_checked = functools.lru_cache(maxsize=1024)(check_address)
+
+
 def _mailbox(
     values: dict[str, str], options: EmailOptions, integration_default: str | None, problems: list[Problem]
 ) -> str:
     """The request's mailbox, else the service's, else the integration's; a stranger may only name an allowed one."""
     configured = options.mailbox or integration_default
-    own = check_address(configured) if configured else None
+    own = _checked(configured) if configured else None
     given = clean_line(values.get("mailbox", ""))
     if given:
         allowed = _allowed_mailbox(given, own, options.allowed_mailboxes)

@@ -21,6 +21,7 @@ from mailroom.kinds import KINDS
 from mailroom.message import DEAD_LETTERS, ENDED, Kind, Status
 from mailroom.store import dead_letters
 from mailroom.store.absent import insert_absent
+from mailroom.store.direct import DirectStatement
 from mailroom.store.schema import EPOCH, attempts, contents, files, live, messages
 
 #: A message in hand of so many workers that died has one more chance, by itself: its neighbours do not die of it again.
@@ -141,13 +142,13 @@ NEVER = datetime(9999, 1, 1, tzinfo=EPOCH.tzinfo)
 def accept(tx: Connection, group: Sequence[NewMessage]) -> list[None]:
     """Commit a group of messages, all or none."""
     if tx.dialect.name == "postgresql":
-        tx.execute(_ACCEPT, _accept_arrays(group))
+        _ACCEPT.execute(tx, _accept_arrays(group))
     else:
         _accept_rows(tx, group)
     return [None] * len(group)
 
 
-_ACCEPT = sa.text("""
+_ACCEPT = DirectStatement("""
     WITH given AS (
         SELECT * FROM unnest(
             CAST(:id AS uuid[]), CAST(:kind AS text[]), CAST(:service AS text[]), CAST(:tenant AS text[]),

@@ -472,3 +472,19 @@ async def test_sec_14_what_the_database_refuses_is_told_without_the_value(
 
     assert str(refused.value)
     assert "canary" not in str(refused.value)
+
+
+def accept_and_fail(tx: Connection, message: NewMessage) -> None:
+    """Accept, and then have the transaction undone."""
+    messages.accept(tx, [message])
+    raise BadRow("changed our mind")
+
+
+async def test_a_direct_statement_belongs_to_its_transaction(store: PostgresqlStore) -> None:
+    """What goes to the driver as it is when it stands alone is undone with the transaction that it is part of."""
+    undone, kept = a_message(NOBODY), a_message(NOBODY)
+    with pytest.raises(BadRow):
+        await store.transaction(accept_and_fail, undone)
+    await store.statement(messages.accept, [kept])
+
+    assert await store.read(messages.statuses, [undone.id, kept.id]) == {kept.id: Status.QUEUED}

@@ -44,8 +44,9 @@ _OVERHEAD = 256 * 1024
 #: A percent-encoded byte takes three.
 _URLENCODED_BYTE = 3
 
-#: A thread is started for each write, so they are gathered to this many bytes.
-_BLOCK = 256 * 1024
+#: A thread is asked for each write, which takes longer than the write itself, so they are gathered to this many bytes:
+#: as many as are in memory anyway by the time that a file turns out to be a large one.
+_BLOCK = LARGEST_IN_A_ROW
 #: Parsing more than this of an urlencoded body takes so long that it is done beside the event loop.
 _PARSED_AT_ONCE = 64 * 1024
 
@@ -243,12 +244,14 @@ async def _read_multipart(body: _Body, boundary: str, options: EmailOptions, att
             seen = start.without_preamble(chunk)
             # No bytes would be the end of the body to the parser.
             for event in parser.parse(seen) if seen else ():
-                if event is None:
-                    await parts.end()
-                elif isinstance(event, MultipartSegment):
+                if isinstance(event, MultipartSegment):
                     parts.begin(event)
+                elif parts.in_file:
+                    await (parts.end_file() if event is None else parts.take_of_file(event))
+                elif event is None:
+                    parts.end_field()
                 else:
-                    await parts.take(event)
+                    parts.take_of_field(event)
         # Raises unless the closing boundary was seen: half a letter is none.
         parser.close()
     except MultipartError as error:
@@ -260,6 +263,10 @@ async def _read_multipart(body: _Body, boundary: str, options: EmailOptions, att
     return parts.form()
 
 
+#: The beginning of a body is the beginning of a line.
+_NOTHING_BEFORE = b"\r\n"
+
+
 class _Start:
     """Where a body begins: at the first boundary that begins a line.
 
@@ -268,11 +275,15 @@ class _Start:
 
     def __init__(self, boundary: str) -> None:
         self._mark = b"\r\n--" + boundary.encode()
-        self._before: bytes | None = b"\r\n"
+        self._before: bytes | None = _NOTHING_BEFORE
 
     def without_preamble(self, chunk: bytes) -> bytes:
         """What of this chunk the parser should see; the chunks before may be part of it."""
         if self._before is None:
+            return chunk
+        if self._before is _NOTHING_BEFORE and chunk.startswith(self._mark[2:]):
+            # As every browser begins. The chunk may be large, and all below copies it.
+            self._before = None
             return chunk
         seen = self._before + chunk
         at = seen.find(self._mark)
@@ -309,22 +320,32 @@ class _Parts:
         if len(self._files) > self._options.max_files or not self._may_be_allowed(self._file.name):
             self._file.wanted = False
 
-    async def take(self, data: bytes) -> None:
-        """Some bytes of the part."""
-        if self._file is None:
-            # One byte more than allowed is enough to know.
-            self._value += data[: LONGEST_FIELD + 1 - len(self._value)]
-            return
+    @property
+    def in_file(self) -> bool:
+        """Whether the part is a file."""
+        return self._file is not None
+
+    def take_of_field(self, data: bytes) -> None:
+        """Some bytes of a part that is none."""
+        # One byte more than allowed is enough to know.
+        self._value += data[: LONGEST_FIELD + 1 - len(self._value)]
+
+    def end_field(self) -> None:
+        """It is complete."""
+        self._fields.add(self._field, self._value)
+
+    async def take_of_file(self, data: bytes) -> None:
+        """Some bytes of a part that is one."""
+        assert self._file is not None, "asked whether it is one"  # noqa: S101 - `in_file`
         self._file_bytes += len(data)
         if self._file_bytes > self._options.max_size:
             await self._file.drop()
         await self._file.take(data)
 
-    async def end(self) -> None:
-        """The part is complete."""
-        if self._file is None:
-            self._fields.add(self._field, self._value)
-        elif not self._file.name and self._file.size == 0:
+    async def end_file(self) -> None:
+        """It is complete."""
+        assert self._file is not None, "asked whether it is one"  # noqa: S101 - `in_file`
+        if not self._file.name and self._file.size == 0:
             # What a browser sends for a file input that nobody used.
             self._files.pop()
         else:
@@ -351,9 +372,10 @@ class _Parts:
 def _refuse_odd_part(part: MultipartSegment) -> None:
     if not part.name:
         raise BadForm(Code.MALFORMED, "Every part must have a name.")
-    if any("\n" in value or "\r" in value for _, value in part.headerlist):
-        # The parser lets a bare one through, or not, depending on how the network cut the body.
-        raise BadForm(Code.MALFORMED, "Lines must end in CR LF.")
+    for _, value in part.headerlist:
+        if "\n" in value or "\r" in value:
+            # The parser lets a bare one through, or not, depending on how the network cut the body.
+            raise BadForm(Code.MALFORMED, "Lines must end in CR LF.")
     if len(part.headerlist) == 1:
         # Content-Disposition alone: what every text field of every browser has.
         return

@@ -79,19 +79,21 @@ class Gateway:
             settings.limits.connections_per_client,
             lambda address: None if proxies.is_ours(address) else limited_as(address),
         )
-        counter = Counter(
-            settings=settings,
-            store=store,
-            watch=self.watch,
-            attachments=attachments,
-            intake=self.intake,
-            outcomes=Outcomes(store),
-            admission=self.admission.forms,
-            rates=rates,
-            proxies=proxies,
-            tally=self.tally,
-            refused=self._refused,
-            scanner=scanner,
+        self._forms = routes.Forms(
+            Counter(
+                settings=settings,
+                store=store,
+                watch=self.watch,
+                attachments=attachments,
+                intake=self.intake,
+                outcomes=Outcomes(store),
+                admission=self.admission.forms,
+                rates=rates,
+                proxies=proxies,
+                tally=self.tally,
+                refused=self._refused,
+                scanner=scanner,
+            )
         )
         platform = Platform(
             settings=settings,
@@ -115,7 +117,7 @@ class Gateway:
         self.app[REFUSAL] = answers.not_http
         self.app[CROWD] = self.crowd
         self.app.on_response_prepare.append(_told_to_browsers)
-        routes.add_routes(self.app, counter)
+        routes.add_routes(self.app, self._forms)
         cloud_routes.add_routes(self.app, platform)
         self.app.router.add_get("/healthz", self._healthz)
         self.app.router.add_get("/readyz", self._readyz)
@@ -216,7 +218,10 @@ class Gateway:
 
     async def _answered(self, handler: _Handler, request: web.Request) -> web.StreamResponse:
         """What is done about every request, whatever it is for."""
-        if cloud_routes.is_platform(request.path):
+        if (service := routes.service_in(request)) is not None:
+            # Nearly all that comes, and it need not be looked for among all the routes.
+            handler = partial(self._forms.submit_to, service)
+        elif cloud_routes.is_platform(request.path):
             handler = partial(cloud_routes.platform_answers, handler=handler)
         response = await always_json(request, handler)
         if self._stopping:

@@ -2,6 +2,7 @@
 
 import hmac
 import http
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -80,9 +81,20 @@ class Refusal(Exception):
         self.body = body
 
 
-def add_routes(app: web.Application, counter: Counter) -> None:
+def service_in(request: web.Request) -> str | None:
+    """The service that a plain submission is for; None for all that has to be looked at more closely."""
+    if request.method != "POST" or hdrs.EXPECT in request.headers:
+        return None
+    found = _PLAIN_PATH.fullmatch(request.raw_path)
+    return found[1] if found else None
+
+
+#: Nothing in it is encoded, so it is what the routes below would find.
+_PLAIN_PATH = re.compile(r"/genesys/2/email/([A-Za-z0-9_-]+)")
+
+
+def add_routes(app: web.Application, forms: "Forms") -> None:
     """`/genesys/2/email/{service}` and `…/{interactionId}`, with preflight; the bare path is the service `default`."""
-    forms = Forms(counter)
     for path in ("/genesys/2/email", "/genesys/2/email/{service}"):
         app.router.add_post(path, forms.submit, expect_handler=expect)
         app.router.add_options(path, forms.preflight, expect_handler=expect)
@@ -99,7 +111,10 @@ class Forms:
 
     async def submit(self, request: web.Request) -> web.Response:
         """Take a submission in, or say everything that is wrong with it."""
-        service = _service_of(request)
+        return await self.submit_to(_service_of(request), request)
+
+    async def submit_to(self, service: str, request: web.Request) -> web.Response:
+        """The same, where it is known to which service."""
         options = self._settings.options_of(service)
         if options is None:
             return _answer(404, answers.unknown_service())

@@ -51,9 +51,9 @@ class Upload:
         """What the file will be known as."""
         return self._final.name
 
-    async def write(self, data: bytes | bytearray) -> None:
+    async def write(self, *pieces: bytes | bytearray) -> None:
         """Append; off the event loop, because the disk may be slow."""
-        await _finishing(self._opened().write, data)
+        await _finishing(self._opened().writelines, pieces)
 
     async def finish(self) -> None:
         """Return once the file is on the disk under its key."""

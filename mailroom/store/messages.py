@@ -268,8 +268,8 @@ def claim(
     """
     if tx.dialect.name == "postgresql":
         given = {"ids": list(ids), "session": session, "doubtful": list(doubtful), "carried": CARRIED_BY_CLAIM}
-        rows = tx.execute(_CLAIM, given | {"suspect": suspect})
-        return {row.id: _claimed(row._mapping, session) for row in rows}  # noqa: SLF001 - SQLAlchemy's public name for it
+        rows = _CLAIM.execute(tx, given | {"suspect": suspect})
+        return {row["id"]: _claimed(row, session) for row in rows}
     return _claim_sqlite(tx, ids, session, doubtful, suspect)
 
 
@@ -291,7 +291,7 @@ _CLAIM_COLUMNS = """
 _KNOWN = f"kind IN ({', '.join(repr(str(kind)) for kind in Kind)})"
 
 # S608: the only texts put in are the lists above and a number.
-_CLAIM = sa.text(f"""
+_CLAIM = DirectStatement(f"""
     UPDATE live AS l SET status = 'sending', session = :session, claim = l.claim + 1
     FROM messages AS m, contents AS c, integrations AS i
     WHERE l.id = ANY(CAST(:ids AS uuid[]))
@@ -333,7 +333,7 @@ def _claim_sqlite(
     if not mine:
         return {}
     rows = tx.execute(_READ_TAKEN, {"ids": json.dumps(mine), "carried": CARRIED_BY_CLAIM})
-    return {row.id: _claimed(row._mapping, session) for row in rows}  # noqa: SLF001 - as above
+    return {row.id: _claimed(row._mapping, session) for row in rows}  # noqa: SLF001 - SQLAlchemy's public name for it
 
 
 def _hexes(ids: Sequence[UUID]) -> str:
@@ -388,11 +388,11 @@ def settle(tx: Connection, group: Sequence[Settlement]) -> list[bool]:
         dead = [s for s in group if s.status in DEAD_LETTERS]
         # What only sends, as nearly all groups do, does not pay for dead letters.
         told = (
-            tx.execute(_SETTLE_DEAD, _settle_arrays(group) | _dead_arrays(dead))
+            _SETTLE_DEAD.execute(tx, _settle_arrays(group) | _dead_arrays(dead))
             if dead
-            else tx.execute(_SETTLE, _settle_arrays(group))
+            else _SETTLE.execute(tx, _settle_arrays(group))
         )
-        stood = {row.id for row in told}
+        stood = {row["id"] for row in told}
     else:
         stood = {s.id for s in group if _settle_row(tx, s)}
     _record_overtaken(tx, [s for s in group if s.id not in stood and _stands_in_messages(s)])
@@ -460,8 +460,8 @@ _BURIED = """
     )
 """
 
-_SETTLE = sa.text(f"{_SETTLED} {_STOOD}")
-_SETTLE_DEAD = sa.text(f"{_SETTLED} {_BURIED} {_STOOD}")
+_SETTLE = DirectStatement(f"{_SETTLED} {_STOOD}")
+_SETTLE_DEAD = DirectStatement(f"{_SETTLED} {_BURIED} {_STOOD}")
 
 _ATTEMPT_COLUMNS = ("number", "started_at", "ended_at", "outcome", "blame", "command", "code", "reply", "tls")
 

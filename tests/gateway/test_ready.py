@@ -19,7 +19,7 @@ HEADS = {
 }
 
 CHANGES: dict[str, Callable[[web.Response], object]] = {
-    "as it is": lambda answer: None,
+    "as it is": lambda _: None,
     "with a header more": lambda answer: answer.headers.update({"Vary": "Origin", "X-Fault-Id": "5"}),
     "as the last one": lambda answer: answer.force_close(),
 }
@@ -41,7 +41,9 @@ async def told(address: str, request: bytes) -> tuple[bytes, list[bytes], bytes]
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("status", [200, 400, 404, 405, 408, 415])
-async def test_it_says_what_aiohttp_would_say(head: bytes, change: Callable[[web.Response], object], status: int) -> None:
+async def test_it_says_what_aiohttp_would_say(
+    head: bytes, change: Callable[[web.Response], object], status: int
+) -> None:
     """Whatever the client speaks and whatever was added, the same lines and the same body come."""
 
     async def ours(_: web.Request) -> web.Response:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mailroom.destinations import ANYWHERE, Destinations
 from mailroom.integration import Account
-from mailroom.mime import UnsafeMessage, ascii_address
+from mailroom.mime import LINE, UnsafeMessage, ascii_address
 from mailroom.outcome import Blame, Deferred, Held, Outcome, Rejected, Reply, Sent
 from worker.classify import Silence, classify, classify_opening, printable, read_reply
 from worker.dialogue import MORE_THAN_ASKED, Answer
@@ -408,12 +408,29 @@ def _pieces(wire: bytes) -> Iterator[bytes]:
     while start < len(wire):
         end = wire.rfind(b"\r\n", start, min(start + PIECE, len(wire))) + 2
         piece = wire[start:end]
-        # A bare CR or LF is how one message smuggles another one past a server that is lenient about them (SND-6).
-        if end <= start + 1 or not piece.count(b"\n") == piece.count(b"\r") == piece.count(b"\r\n"):
+        if end <= start + 1 or not _has_whole_lines(piece):
             raise UnsafeMessage("the message has a bare line break or a line without end")
-        if piece.startswith(b"."):
-            piece = b"." + piece
-        if b"\r\n." in piece:
-            piece = piece.replace(b"\r\n.", b"\r\n..")
-        yield piece
+        yield _stuffed(piece) if b"." in piece else piece
         start = end
+
+
+def _has_whole_lines(piece: bytes) -> bool:
+    """Whether CR and LF come in pairs only.
+
+    A bare one is how a message smuggles another past a server that is lenient about them (SND-6).
+    """
+    breaks = piece.count(b"\n")
+    if piece.count(b"\r") != breaks:
+        return False
+    # The lines of a file in base64 all have one length, so that every pair is where it must be: six times faster than to
+    # look for pairs.
+    if piece[LINE :: LINE + 2] == b"\r" * breaks and piece[LINE + 1 :: LINE + 2] == b"\n" * breaks:
+        return True
+    return piece.count(b"\r\n") == breaks
+
+
+def _stuffed(piece: bytes) -> bytes:
+    """RFC 5321 section 4.5.2: a line that begins with a dot gets one more."""
+    if piece.startswith(b"."):
+        piece = b"." + piece
+    return piece.replace(b"\r\n.", b"\r\n..") if b"\r\n." in piece else piece

@@ -31,7 +31,8 @@ from mailroom.store.sessions import Position
 from mailroom.tally import Tally
 from worker.allowance import Allowance, Permits
 from worker.deliver import Desk, Tried, deliver, uncertain, was_tried, words_of
-from worker.seats import Place, Seats, kept_for_agents
+from worker.places import Place
+from worker.seats import Seats, kept_for_agents
 from worker.shares import Shares
 
 log = get_logger(__name__)

@@ -4,7 +4,6 @@ While all seats are taken some forms get ready already: one claim then serves se
 Only forms: what a worker that dies has in hand is uncertain, and of the kinds only theirs are then tried once more.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,9 +56,9 @@ class Seats(Generic[Waiting]):
     permitted: Callable[[], bool] = _anybody
     #: Asked right before somebody gets ready who will need no permit when a seat is free.
     may_get_ready: Callable[[], bool] = _nobody
-    #: How many are getting ready or are ready, and those that are, in order.
+    #: How many are getting ready or are ready, and what tells each that is, in order, whether it has a seat.
     without: int = 0
-    ready: deque[asyncio.Future[bool]] = field(default_factory=deque)
+    ready: deque[Callable[[bool], None]] = field(default_factory=deque)
     #: The most that had or waited for a seat at once, since somebody last asked and set it back.
     peak: int = 0
     lines: dict[Lane, deque[Waiting]] = field(default_factory=lambda: {lane: deque() for lane in Lane})
@@ -106,13 +105,13 @@ class Seats(Generic[Waiting]):
         while self.ready and self.free > self.kept_free:
             self.without -= 1
             self.taken += 1
-            self.ready.popleft().set_result(True)
+            self.ready.popleft()(True)
         return self.free > self.kept_free
 
     def send_away(self) -> None:
         """Tell all that are ready that there is no seat for them."""
         while self.ready:
-            self.ready.popleft().set_result(False)
+            self.ready.popleft()(False)
 
     def next_without(self) -> Waiting | None:
         """Whoever may get ready now without a seat; None when nobody may."""
@@ -125,31 +124,3 @@ class Seats(Generic[Waiting]):
     def leave(self) -> None:
         """Give a seat back."""
         self.taken -= 1
-
-
-class Place(Generic[Waiting]):
-    """Where one message stands that was let begin: on a seat, or getting ready behind one."""
-
-    def __init__(self, seats: Seats[Waiting], *, seated: bool) -> None:
-        self._seats = seats
-        self._seated = seated
-        self._left = False
-
-    async def sit(self) -> bool:
-        """Return with a seat, or False when there is none for us."""
-        if not self._seated:
-            waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            self._seats.ready.append(waiter)
-            self._seated = await waiter
-        return self._seated
-
-    def leave(self) -> bool:
-        """Give it back; False when that was done before."""
-        if self._left:
-            return False
-        self._left = True
-        if self._seated:
-            self._seats.leave()
-        else:
-            self._seats.without -= 1
-        return True

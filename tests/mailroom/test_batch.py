@@ -77,7 +77,7 @@ async def test_who_waited_long_enough_leaves(flusher: Flusher) -> None:
     third = asyncio.create_task(line.add(3, within=60))
     await asyncio.sleep(0)
     flusher.open.set()
-    assert await asyncio.gather(first, third) == [1, 9]
+    assert [await first, await third] == [1, 9]
     assert flusher.groups == [[1], [3]]
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from mailroom.message import Lane
 from worker.consumer import tickets_to_hold
-from worker.seats import READY_PER_SEAT, Place, Seats, kept_for_agents
+from worker.places import Place
+from worker.seats import READY_PER_SEAT, Seats, kept_for_agents
 
 
 @pytest.mark.parametrize(("seats", "kept"), [(1, 0), (2, 1), (3, 1), (4, 1), (7, 1), (8, 2), (20, 5)])

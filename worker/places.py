@@ -1,0 +1,34 @@
+"""Where one message stands that was let begin: on a seat, or getting ready behind one."""
+
+import asyncio
+from typing import Generic
+
+from worker.seats import Seats, Waiting
+
+
+class Place(Generic[Waiting]):
+    """The place of one message."""
+
+    def __init__(self, seats: Seats[Waiting], *, seated: bool) -> None:
+        self._seats = seats
+        self._seated = seated
+        self._left = False
+
+    async def sit(self) -> bool:
+        """Return with a seat, or False when there is none for us."""
+        if not self._seated:
+            waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self._seats.ready.append(waiter.set_result)
+            self._seated = await waiter
+        return self._seated
+
+    def leave(self) -> bool:
+        """Give it back; False when that was done before."""
+        if self._left:
+            return False
+        self._left = True
+        if self._seated:
+            self._seats.leave()
+        else:
+            self._seats.without -= 1
+        return True

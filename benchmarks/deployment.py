@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.builders import migrated
-from tests.services import Services, Sink, free_port
+from tests.services import Postgres, RabbitMQ, Services, Sink, free_port
 
 #: Seconds everything may take to start.
 START_SECONDS = 60
@@ -80,7 +80,8 @@ class Deployment:
     sink: Sink
     log: Path
     listen_port: int
-    services: Services
+    postgres: Postgres
+    rabbitmq: RabbitMQ
     processes: list[Process] = field(default_factory=list)
 
     def gateway(self) -> Process:
@@ -131,14 +132,15 @@ def deployment() -> Iterator[Deployment]:
         try:
             sink.start_counting()
             port = free_port()
+            postgres, rabbitmq = services.postgres(), services.rabbitmq()
             told = environment(
                 folder,
-                database_url=services.postgres().new_database(migrated),
-                queue_url=services.rabbitmq().new_vhost(),
+                database_url=postgres.new_database(migrated),
+                queue_url=rabbitmq.new_vhost(),
                 smtp_port=sink.port,
                 listen=port,
             )
-            made = Deployment(told, sink, folder / "log", port, services)
+            made = Deployment(told, sink, folder / "log", port, postgres, rabbitmq)
             yield made
         finally:
             for process in made.processes:

@@ -141,12 +141,12 @@ def orders() -> int:
     late = 0
     for order in itertools.permutations(("processes", "database", "broker")):
         with deployment() as made:
-            made.services.postgres().stop()
-            made.services.rabbitmq().stop_app()
+            made.postgres.stop()
+            made.rabbitmq.stop_app()
             starts = {
                 "processes": lambda made=made: [made.process(*one) for one in kinds(made)],
-                "database": made.services.postgres().start,
-                "broker": made.services.rabbitmq().start_app,
+                "database": made.postgres.start,
+                "broker": made.rabbitmq.start_app,
             }
             for name in order:
                 starts[name]()

@@ -569,17 +569,17 @@ AnyService = TypeVar("AnyService", bound=_Service)
 
 
 class Services:
-    """The services of one test run: each starts when it is first asked for, and once."""
+    """The services of one test run: each time one is asked for, another one starts."""
 
     def __init__(self) -> None:
         self._started: list[_Service] = []
 
     def postgres(self) -> Postgres:
-        """A running server."""
+        """A running server of its own."""
         return self._start(Postgres())
 
     def rabbitmq(self) -> RabbitMQ:
-        """A running node."""
+        """A running node of its own."""
         return self._start(RabbitMQ())
 
     def _start(self, service: AnyService) -> AnyService:

@@ -1,12 +1,12 @@
 """`make bench`: Mailroom beside what people would build instead (benchmarks/compare.py), or one of the other measurements.
 
 `search` measures the search, `intake` what slow peers and uploads cost, `overload` what three times too much does,
-`rolling` what restarts do; `plot` draws what a comparison found.
+`rolling` what restarts do, `scale` what more of everything costs; `plot` draws what a comparison found.
 """
 
 import sys
 
-from benchmarks import compare, intake, overload, plot, rolling, search
+from benchmarks import compare, intake, overload, plot, rolling, scale, search
 
 MEASUREMENTS = {
     "compare": compare.main,
@@ -14,6 +14,7 @@ MEASUREMENTS = {
     "overload": overload.main,
     "plot": plot.main,
     "rolling": rolling.main,
+    "scale": scale.main,
     "search": search.main,
 }
 

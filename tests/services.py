@@ -131,7 +131,8 @@ def _pid_of(program: _Program | None) -> int:
     return program.process.pid
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody takes connections at this port of the loopback interface."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((LOOPBACK, port)) == 0
@@ -347,7 +348,7 @@ class RabbitMQ:
     @property
     def running(self) -> bool:
         """Whether clients can connect."""
-        return self._program is not None and self._program.running and _listens(self.port)
+        return self._program is not None and self._program.running and listens(self.port)
 
     @property
     def pid(self) -> int:
@@ -360,17 +361,17 @@ class RabbitMQ:
 
     def start(self) -> None:
         """Return once it answers; nothing happens when it runs already."""
-        if not _listens(self._epmd_port):
+        if not listens(self._epmd_port):
             # Erlang would start one itself, and leave it behind.
             command = ["epmd", "-address", LOOPBACK, "-port", str(self._epmd_port)]
             self._epmd = _Program(command, self._folder / "epmd-printed", self._environment)
-            self._epmd.wait_until(lambda: _listens(self._epmd_port))
+            self._epmd.wait_until(lambda: listens(self._epmd_port))
         if self._program is None or not self._program.running:
             self._program = _Program([RABBITMQ_SERVER], self._folder / "printed", self._environment)
         self._program.wait_until(self._booted)
 
     def _booted(self) -> bool:
-        if not _listens(self.port):
+        if not listens(self.port):
             return False
         try:
             return self.evaluate("rabbit:is_running().") == "true"
@@ -521,7 +522,7 @@ class Sink:
         privileges = ["-u", "root"] if ROOT else []
         command: list[str | Path] = [SMTP_SINK, "-c", *privileges, *options, f"{LOOPBACK}:{self.port}", "1000"]
         self._program = _Program(command, self._folder / "printed", _plain_environment())
-        self._program.wait_until(lambda: _listens(self.port))
+        self._program.wait_until(lambda: listens(self.port))
 
     def stop(self) -> None:
         """Drop every connection and stop listening; what was kept stays readable."""

@@ -42,7 +42,6 @@ _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 _PRINTABLE_ASCII = re.compile(r"[\x20-\x7e]*")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?: [A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*")
 _SPACE_TO_FOLD_AT = re.compile(r"(?<! ) (?! )")
-_TOO_LONG_A_LINE = re.compile(rf"[^\n]{{{HARD_LINE + 1}}}")
 
 #: No quotes, comments, lists, routes, spaces or controls: what is checked is byte for byte what is written (SEC-2).
 _ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.\u00a1-\ud7ff\ue000-\U0010ffff]+@[A-Za-z0-9.\-]+")
@@ -425,7 +424,7 @@ def _text_part(subtype: str, text: str) -> list[bytes]:
 def _encoded_text(lines: str) -> tuple[str, bytes]:
     # "=_" could only begin one of our boundaries: such a text is never carried as it is.
     if lines.isascii() and "=_" not in lines and not _CONTROLS_IN_A_BODY.search(lines):
-        if not _TOO_LONG_A_LINE.search(lines):
+        if max(map(len, lines.split("\n"))) <= HARD_LINE:
             return "7bit", lines.replace("\n", "\r\n").encode("ascii")
         return "quoted-printable", _quoted_printable(lines.encode("ascii"))
     data = _whole(lines).encode("utf-8")

@@ -119,9 +119,9 @@ async def send(
     _check_room(outgoing, integration)
     noted = _pass_gate(call, outgoing, integration)
     letter = await asyncio.to_thread(_letter, call, outgoing, conversation, earlier)
+    copies = await asyncio.to_thread(_copies, call, letter, conversation, integration)
     sending = Sending(
-        letter=letter, group=_copies(call, letter, conversation, integration), takes=takes, whole=whole,
-        noted=noted, opens=conversation if opens else None,
+        letter=letter, group=copies, takes=takes, whole=whole, noted=noted, opens=conversation if opens else None,
     )  # fmt: skip
     accepted = await _committed(call, sending)
     if not accepted.done_now:

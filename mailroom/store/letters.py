@@ -3,7 +3,7 @@
 The letter of a form is the form's message itself, under the same id; all others have rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -26,6 +26,10 @@ from mailroom.threads import message_id_of
 
 #: Letters of a conversation that are read at once; older ones are left out.
 MOST_AT_ONCE = 200
+
+#: Bytes of what copies say in one statement. The driver puts it together in one step, in which nobody else is served: for
+#: 64 MB that takes 0.15 s.
+BYTES_AT_ONCE = 8 * 1024 * 1024
 
 _VERSION = b"\x01"
 
@@ -149,12 +153,24 @@ def accept(tx: Connection, sending: Sending, request: Repeatable, *, now: dateti
         () if sending.takes is None else drafts.clear(tx, letter.conversation_id, sending.takes, whole=sending.whole)
     )
     enter(tx, letter)
-    messages.accept(tx, sending.group)
+    for some in _portions(sending.group):
+        messages.accept(tx, some)
     numbered = enumerate(sending.group)
     tx.execute(sa.insert(copies), [{"message_id": one.id, "letter_id": letter.id, "number": n} for n, one in numbered])
     if sending.noted is not None:
         note(tx, sending.noted)
     return Accepted(first, done_now=True, unused=tuple(unused))
+
+
+def _portions(group: Sequence[NewMessage]) -> Iterator[Sequence[NewMessage]]:
+    """All of these in turn, in pieces of about BYTES_AT_ONCE at most."""
+    start = size = 0
+    for at, one in enumerate(group):
+        if at > start and size + len(one.body) > BYTES_AT_ONCE:
+            yield group[start:at]
+            start, size = at, 0
+        size += len(one.body)
+    yield group[start:]
 
 
 def open_conversation(

@@ -32,7 +32,8 @@ log = get_logger(__name__)
 ATTEMPT_SECONDS = 15 * 60
 
 
-#: Messages with large files that are composed at once: while that lasts each takes four times its files in memory.
+#: Large messages that are composed at once: while that lasts each takes four times its files in memory, and each thread
+#: more that computes keeps the loop waiting longer.
 LARGE_AT_ONCE = 2
 
 
@@ -187,7 +188,8 @@ async def wire_of(
     message: Claimed, content: Content, integration: Integration, desk: Desk
 ) -> bytes | Rejected | Deferred:
     """The message as it goes over the wire."""
-    large = sum(file.size for file in content.attachments) > BUILT_ON_THE_LOOP
+    words = len(content.text) + len(content.html or "")
+    large = words + sum(file.size for file in content.attachments) > BUILT_ON_THE_LOOP
     try:
         async with desk.room_for_large if large else contextlib.nullcontext():
             files = [

@@ -1,6 +1,7 @@
 """A store as months of mail leave it, and one in which very much waits: made by SQL, on PostgreSQL."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,9 @@ TICKETS_AT_ONCE = 50
 
 #: How far apart the messages of the past are; five million of them go back eight weeks.
 APART = timedelta(seconds=1)
+
+#: The fingerprint of the one group of dead letters that is here.
+FAILED = hashlib.md5(b"rejected.recipient").hexdigest()  # noqa: S324 - as PostgreSQL makes it
 
 _TEXT = (
     "Hello,\nI ordered two of these on Monday, and only one has arrived. The parcel was open at one side.\n"

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,12 +10,13 @@ from uuid import UUID
 import aiohttp
 
 from benchmarks.deployment import Deployment, deployment
-from benchmarks.scale import filling, rows
+from benchmarks.scale import rows
 from benchmarks.scale.far import far
 from benchmarks.scale.measuring import Meter, concluded, pause, percentiles, resident, show
 from mailroom.roles import Role
 from mailroom.store import clients
 from mailroom.store.opening import open_store
+from tests import filling
 
 NUMBER = 1_000_000
 
@@ -51,7 +52,7 @@ def main(number: int = NUMBER) -> int:
         pause(5)
         pids = {"PostgreSQL": made.postgres.pid, "RabbitMQ": made.rabbitmq.pid, "gateway": gateway.popen.pid,
                 "worker": worker.popen.pid}  # fmt: skip
-        figures = replied(made, url, conversations, Meter(pids))
+        figures = replied(made, url, conversations, pids)
         figures |= {f"MB of the {name}": resident(pids[name]) for name in ("gateway", "worker")}
         figures |= asyncio.run(rows.queries(url, integration_id))
     show(["", f"{number:,} wait"], figures.items())
@@ -82,9 +83,9 @@ async def submitted(made: Deployment, number: int) -> list[str]:
 # --- the agents -------------------------------------------------------------------------------------------------------
 
 
-def replied(made: Deployment, url: str, conversations: Sequence[str], meter: Meter) -> dict[str, float]:
+def replied(made: Deployment, url: str, conversations: Sequence[str], pids: Mapping[str, int]) -> dict[str, float]:
     """Have agents reply, and tell how long that took whom."""
-    delivered = made.sink.count()
+    meter, delivered = Meter(pids), made.sink.count()
     answers = asyncio.run(_reply(made, conversations))
     took, spent, busy = meter.seconds, meter.spent(), meter.busy()
     number = made.sink.count() - delivered

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import aiohttp
 
 from benchmarks.deployment import Deployment, Process, deployment
-from benchmarks.scale import filling
 from benchmarks.scale.measuring import Meter, concluded, pause, percentiles, resident, show
+from tests import filling
 
 NUMBER = 200
 

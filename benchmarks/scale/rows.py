@@ -1,7 +1,6 @@
 """Whether a message costs the same with a thousand and with five million others in the store."""
 
 import asyncio
-import hashlib
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,13 +10,13 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.deployment import Deployment, Process, deployment
-from benchmarks.scale import filling
 from benchmarks.scale.measuring import Meter, concluded, pause, percentiles, show
 from mailroom.message import Lane
 from mailroom.store import blocks, dead_letters, messages, redrives, sessions, sweeping, tallies
 from mailroom.store.opening import open_store
 from mailroom.store.port import Store
 from mailroom.store.searching import Query, search
+from tests import filling
 from worker.probe import hand_on
 
 SIZES = (1_000, 100_000, 1_000_000, 5_000_000)
@@ -27,9 +26,6 @@ SECONDS, CONNECTIONS, DRAIN_SECONDS = 8, 32, 120
 
 #: How often each query is put.
 RUNS = 20
-
-#: The group of dead letters that filling leaves.
-FAILED = hashlib.md5(b"rejected.recipient").hexdigest()  # noqa: S324 - as PostgreSQL made it
 
 #: By how much more PostgreSQL may spend on a message at the largest size than at the smallest, before it counts as not
 #: flat; two runs over the same rows differ by a tenth.
@@ -196,6 +192,6 @@ def looks(integration_id: UUID, message_id: UUID) -> dict[str, _Ask]:
         "a message": lambda store: store.read(messages.standing, message_id),
         "the newest messages": lambda store: store.read(search, Query(since=now - 90 * day, until=now)),
         "the dead letters' groups": lambda store: store.read(dead_letters.groups),
-        "a group of dead letters": lambda store: store.read(dead_letters.members, integration_id, FAILED),
+        "a group of dead letters": lambda store: store.read(dead_letters.members, integration_id, filling.FAILED),
         "the chart of a day": lambda store: store.read(tallies.series, *today, what=("accepted", "sent")),
     }

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from benchmarks.deployment import Deployment, Process, deployment
-from benchmarks.scale import filling
 from benchmarks.scale.far import far
 from benchmarks.scale.measuring import Meter, concluded, pause, show
+from tests import filling
 
 NUMBERS = (1, 2, 4, 8)
 

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import gc
 import json
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import stalls
 from tests.journeys.office import Office, an_office
 
 PLACE = "/genesys/2/email/support"
@@ -83,25 +82,6 @@ async def listening(folder: Path, database: Path, **options: Any) -> AsyncIterat
             yield office
 
 
-@contextlib.asynccontextmanager
-async def never_stalled() -> AsyncIterator[None]:
-    """The loop comes round all the while: no step of it takes long. Counted in processor time, which is its own."""
-    longest = 0.0
-
-    async def probe() -> None:
-        nonlocal longest
-        while True:
-            before = time.thread_time()
-            await asyncio.sleep(0)
-            longest = max(longest, time.thread_time() - before)
-
-    # A collection of all that the tests of this process have made is no step of the gateway's.
-    gc.collect()
-    gc.disable()
-    probing = asyncio.create_task(probe())
-    try:
-        yield
-    finally:
-        gc.enable()
-        probing.cancel()
-    assert longest < LONGEST_STEP
+def never_stalled() -> contextlib.AbstractAsyncContextManager[None]:
+    """No step of the loop takes long."""
+    return stalls.never_stalled(LONGEST_STEP)

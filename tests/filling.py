@@ -8,13 +8,15 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy import Connection, delete
 
-from mailroom.message import Lane
+from mailroom.message import Lane, first_id_at
 from mailroom.queue.opening import open_queue
 from mailroom.queue.ticket import Address, Ticket, chunks
 from mailroom.store import blocks, integrations
 from mailroom.store.content import encode_content
 from mailroom.store.opening import open_store
+from mailroom.store.schema import search_blocks
 from tests.builders import a_content
 
 #: Rows made by one statement, and tickets on their way to the broker at once.
@@ -26,6 +28,9 @@ APART = timedelta(seconds=1)
 
 #: The fingerprint of the one group of dead letters that is here.
 FAILED = hashlib.md5(b"rejected.recipient").hexdigest()  # noqa: S324 - as PostgreSQL makes it
+
+#: Before all of it.
+EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 _TEXT = (
     "Hello,\nI ordered two of these on Monday, and only one has arrived. The parcel was open at one side.\n"
@@ -142,6 +147,10 @@ async def add_waiting(url: str, integration_id: UUID, number: int) -> list[UUID]
     return [UUID(str(row["id"])) for row in rows]
 
 
+def _forget_blocks(tx: Connection, since: datetime) -> None:
+    tx.execute(delete(search_blocks).where(search_blocks.c.last_id >= first_id_at(since)))
+
+
 async def add_tickets(database_url: str, queue_url: str, integration_id: UUID, ids: Sequence[UUID]) -> None:
     """Tickets for these, as full as tickets can be, in the queue for forms."""
     address = Address(Lane.FORM, integration_id)
@@ -157,10 +166,14 @@ async def add_tickets(database_url: str, queue_url: str, integration_id: UUID, i
         await store.aclose()
 
 
-async def tidied(url: str) -> None:
-    """Return once the store is as it would be after all this time: indexed, vacuumed, analyzed and on its disk."""
+async def tidied(url: str, since: datetime) -> None:
+    """Return once the store is as it would be after all this time: indexed, vacuumed, analyzed and on its disk.
+
+    What was accepted since then was not made in the order in which it was dated, as far as the index knows.
+    """
     store = open_store(url, command_seconds=600)
     try:
+        await store.transaction(_forget_blocks, since)
         while await store.transaction(blocks.index_more, now=datetime.now(UTC)):
             pass
     finally:

@@ -66,7 +66,7 @@ async def waiting(made: Deployment, integration_id: UUID, number: int) -> None:
     url = made.environment["MAILROOM_DATABASE_URL"]
     ids = await filling.add_waiting(url, integration_id, number)
     await filling.add_tickets(url, made.environment["MAILROOM_QUEUE_URL"], integration_id, ids)
-    await filling.tidied(url)
+    await filling.tidied(url, filling.EVER)
 
 
 async def submitted(made: Deployment, number: int) -> list[str]:

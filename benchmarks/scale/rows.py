@@ -84,7 +84,7 @@ def _integration(made: Deployment) -> tuple[str, UUID]:
 async def filled(url: str, integration_id: UUID, have: int, size: int, since: datetime) -> None:
     """Grow the store to so many messages."""
     await filling.add_ended(url, integration_id, have, size, since=since)
-    await filling.tidied(url)
+    await filling.tidied(url, since + have * filling.APART)
 
 
 # --- what passes ------------------------------------------------------------------------------------------------------
@@ -97,6 +97,7 @@ def measured(made: Deployment, gateway: Process) -> dict[str, float]:
     """Take forms in, then deliver them: what is done in a second, and what each message costs whom."""
     pids = {"PostgreSQL": made.postgres.pid, "RabbitMQ": made.rabbitmq.pid, "gateway": gateway.popen.pid}
     meter, before = Meter(pids), gateway.figures()["mailroom_accepted_total"]
+    written = _wal(made)
     _submit(made.listen_port)
     took = meter.seconds
     accepted = gateway.figures()["mailroom_accepted_total"] - before
@@ -107,8 +108,17 @@ def measured(made: Deployment, gateway: Process) -> dict[str, float]:
         "intake: ms of RabbitMQ a message": intake["RabbitMQ"] / accepted * 1000,
         "intake: ms of the gateway a message": intake["gateway"] / accepted * 1000,
         "intake: part of the cores busy": busy,
+        "intake: bytes of WAL a message": (_wal(made) - written) / accepted,
     }
     return found | _drained(made, accepted)
+
+
+def _wal(made: Deployment) -> int:
+    """Bytes of the database's log so far."""
+    asked = filling.asked(
+        made.environment["MAILROOM_DATABASE_URL"], "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn AS at"
+    )
+    return int(asyncio.run(asked)[0]["at"])
 
 
 def _submit(port: int) -> None:
@@ -128,7 +138,7 @@ def _drained(made: Deployment, accepted: float) -> dict[str, float]:
             "sink": made.sink.pid,
         }
     )
-    delivered = made.sink.count()
+    delivered, written = made.sink.count(), _wal(made)
     while made.sink.count() < already + accepted and meter.seconds < DRAIN_SECONDS:
         pause(0.05)
     took, spent, busy, number = meter.seconds, meter.spent(), meter.busy(), made.sink.count() - delivered
@@ -141,6 +151,7 @@ def _drained(made: Deployment, accepted: float) -> dict[str, float]:
         "drain: ms of the worker a message": spent["worker"] / number * 1000,
         "drain: ms of the sink a message": spent["sink"] / number * 1000,
         "drain: part of the cores busy": busy,
+        "drain: bytes of WAL a message": (_wal(made) - written) / number,
         "drain: claims and settles per 1,000": 1000 / accepted
         * (figures["mailroom_claim_statements_total"] + figures["mailroom_settle_statements_total"]),
     }  # fmt: skip

@@ -44,7 +44,7 @@ async def _filled(made: Deployment) -> None:
     integration_id = await filling.integration_named(url, "main")
     ids = await filling.add_waiting(url, integration_id, BACKLOG)
     await filling.add_tickets(url, made.environment["MAILROOM_QUEUE_URL"], integration_id, ids)
-    await filling.tidied(url)
+    await filling.tidied(url, filling.EVER)
 
 
 def measured(made: Deployment, number: int, server: int) -> dict[str, float]:

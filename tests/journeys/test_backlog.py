@@ -1,12 +1,17 @@
-"""Very much that waits delays nobody who is more urgent."""
+"""Very much that waits delays nobody who is more urgent, and a server that never answers delays nobody else's mail."""
 
 import asyncio
+import socket
 from typing import Any
 
+import sqlalchemy as sa
+
+from mailroom.integration import ReportedState
 from mailroom.message import Status
+from mailroom.store import schema
 from tests import filling
 from tests.gateway.cloud.caller import caller_of
-from tests.journeys.office import Office
+from tests.journeys.office import Office, a_row
 from tests.smtp_server import Say, ScriptedSmtp, scripted_smtp
 
 BACKLOG = 20_000
@@ -47,3 +52,37 @@ async def test_a_backlog_of_forms_does_not_delay_agents(office: Office) -> None:
 
     assert max(overtaken) <= OVERTAKEN
     assert len(smtp.inbox) < BACKLOG / 2
+
+
+#: How many integrations there are, and messages for each; more for the one whose server does not answer.
+INTEGRATIONS, EACH, UNANSWERED = 20, 5, 200
+
+
+async def test_a_server_that_never_answers_delays_nobody_else(office: Office) -> None:
+    """Two hundred messages for a server that takes connections and says nothing: what is for the others all goes out."""
+    async with scripted_smtp() as smtp:
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as mute:
+            names = [f"integration {number}" for number in range(INTEGRATIONS)]
+            await office.add_integration(mute.getsockname()[1], name="mute")
+            for name in names:
+                await office.add_integration(smtp.port, name=name)
+            await office.store.transaction(everything_active)
+            unanswered = [a_row((await office.integration("mute")).id) for _ in range(UNANSWERED)]
+            await office.queued(unanswered)
+            rows = [a_row((await office.integration(name)).id) for name in names for _ in range(EACH)]
+            for at in range(0, len(rows), EACH):
+                await office.queued(rows[at : at + EACH])
+            async with office.worker():
+                for row in rows:
+                    await office.becomes(row.id, Status.SENT)
+                waiting = {(await office.standing(row.id)).status for row in unanswered}
+                mute.close()
+
+    assert len(smtp.inbox) == len(rows)
+    assert waiting <= {Status.QUEUED, Status.SENDING}
+
+
+def everything_active(tx: sa.Connection) -> None:
+    """Every integration, without a live test."""
+    tx.execute(sa.delete(schema.connection_tests))
+    tx.execute(sa.update(schema.integrations).values(reported_state=ReportedState.ACTIVE))

@@ -14,7 +14,7 @@ from tests.journeys.office import Office, an_office
 PLACE = "/genesys/2/email/support"
 
 #: Seconds of processor time that the loop may be busy without looking at anybody else.
-LONGEST_STEP = 0.5
+LONGEST_STEP = 0.1
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ RUNS = 20
 #: flat; two runs over the same rows differ by a tenth.
 MOST = 1.25
 
-_SCRIPT = Path(__file__).parents[1] / "form.lua"
+_SCRIPT = Path(__file__).with_name("form.lua")
 
 _Ask = Callable[[Store], Awaitable[Any]]
 

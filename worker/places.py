@@ -17,9 +17,9 @@ class Place(Generic[Waiting]):
     async def sit(self) -> bool:
         """Return with a seat, or False when there is none for us."""
         if not self._seated:
-            waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            self._seats.ready.append(waiter.set_result)
-            self._seated = await waiter
+            told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self._seats.ready.append(lambda seated: None if told.done() else told.set_result(seated))
+            self._seated = await told
         return self._seated
 
     def leave(self) -> bool:

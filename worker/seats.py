@@ -105,13 +105,13 @@ class Seats(Generic[Waiting]):
         while self.ready and self.free > self.kept_free:
             self.without -= 1
             self.taken += 1
-            self.ready.popleft()(True)
+            self.ready.popleft()(True)  # noqa: FBT003 - whether there is a seat
         return self.free > self.kept_free
 
     def send_away(self) -> None:
         """Tell all that are ready that there is no seat for them."""
         while self.ready:
-            self.ready.popleft()(False)
+            self.ready.popleft()(False)  # noqa: FBT003 - as above
 
     def next_without(self) -> Waiting | None:
         """Whoever may get ready now without a seat; None when nobody may."""

@@ -58,7 +58,8 @@ class JsonAnswer(web.Response):
         if not self._begun:
             self._begun = True
             self._keep_alive = request.keep_alive if self.keep_alive is None else self.keep_alive
-            await request.writer.write_eof(self._head(request).encode(errors="ignore") + self._bytes)
+            body = b"" if request.method == hdrs.METH_HEAD else self._bytes
+            await request.writer.write_eof(self._head(request).encode(errors="ignore") + body)
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:

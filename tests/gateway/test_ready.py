@@ -14,6 +14,7 @@ BODY = b'{"statusCode":0}'
 HEADS = {
     "keeps its connection": b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n",
     "ends its connection": b"GET /%b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "asks for the head only": b"HEAD /%b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     "HTTP/1.0": b"GET /%b HTTP/1.0\r\n\r\n",
     "HTTP/1.0 that keeps its connection": b"GET /%b HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 }
@@ -33,7 +34,8 @@ async def told(address: str, request: bytes) -> tuple[bytes, list[bytes], bytes]
         writer.write(request)
         async with asyncio.timeout(20):
             status, *lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-            return status, sorted(line for line in lines if b"Date:" not in line), await reader.readexactly(len(BODY))
+            body = await (reader.read() if request.startswith(b"HEAD") else reader.readexactly(len(BODY)))
+            return status, sorted(line for line in lines if b"Date:" not in line), body
     finally:
         writer.close()
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 
 import msgspec
-from aiohttp import http_parser, web
+from aiohttp import hdrs, http_parser, web
 
 from gateway.admin.console import Console
 from gateway.admin.pages import open_console
@@ -116,6 +116,7 @@ class Gateway:
         self.app[AROUND] = self._answered
         self.app[REFUSAL] = answers.not_http
         self.app[CROWD] = self.crowd
+        self.app.on_response_prepare.append(self._last_answers)
         self.app.on_response_prepare.append(_told_to_browsers)
         routes.add_routes(self.app, self._forms)
         cloud_routes.add_routes(self.app, platform)
@@ -225,9 +226,14 @@ class Gateway:
             handler = partial(cloud_routes.platform_answers, handler=handler)
         response = await always_json(request, handler)
         if self._stopping:
-            # Who keeps connections open shall open the next one elsewhere, before this process ends them (OPS-1).
             response.force_close()
         return response if request.content.is_eof() else await answered_early(request, response)
+
+    async def _last_answers(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Who keeps connections open shall open the next one elsewhere, before this process ends them (OPS-1)."""
+        if self._stopping:
+            response.headers[hdrs.CONNECTION] = "close"
+            response.force_close()
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return health_answer("alive", None)

@@ -51,6 +51,7 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
+        self.requests_within_reach, self.bytes_within_reach = limits.requests_within_reach, limits.bytes_within_reach
         self.memory = memory
         self.files_disk = files_disk
         self.rows_disk = rows_disk
@@ -108,9 +109,9 @@ class Entrance:
     def full_for(self, size: int) -> str | None:
         """Why one more request of at most this size may not come in; None when it may."""
         whole, limits = self.whole, self.whole.limits
-        if self.requests >= limits.requests_within_reach or whole.requests >= limits.requests_in_flight:
+        if self.requests >= whole.requests_within_reach or whole.requests >= limits.requests_in_flight:
             return "too many requests are in hand"
-        if self.bytes + size > limits.bytes_within_reach or whole.bytes + size > limits.bytes_in_flight:
+        if self.bytes + size > whole.bytes_within_reach or whole.bytes + size > limits.bytes_in_flight:
             return "too many bytes are in hand"
         # No file in a smaller body goes to any disk but the database's.
         if size > LARGEST_IN_A_ROW and (short := whole.files_disk()) is not None:

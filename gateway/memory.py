@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import math
 import os
 import resource
 import time
@@ -73,6 +74,8 @@ class MemoryGuard:
         #: What was used of each limit when nothing was in hand.
         self._idle: dict[tuple[str, int], int] = {}
         self._was_full = False
+        #: Bytes that all bodies in hand, and that one more, may come to need as of the last look.
+        self._room = self._room_for_coming = 0.0
 
     @property
     def share(self) -> float:
@@ -83,6 +86,8 @@ class MemoryGuard:
     def short(self, in_hand: int = 0, coming: int = 0) -> str | None:
         """Why a body of so many bytes may not be taken on, with so many in hand; None when it may."""
         self._see(idle=not in_hand)
+        if self._is_far_from_full(in_hand, coming):
+            return None
         full = self._full(in_hand, coming)
         if full and self._clock() - self._gave_back_at >= self._give_back_after:
             self._give_back()
@@ -106,11 +111,27 @@ class MemoryGuard:
             self._looked_at = self._clock()
             if idle or not self._idle:
                 self._idle = {(bound.name, bound.limit): bound.used for bound in self._bounds}
+            self._room, self._room_for_coming = self._rooms()
+
+    def _rooms(self) -> tuple[float, float]:
+        if any(bound.share > FULL_SHARE for bound in self._bounds):
+            return 0.0, 0.0
+        mosts = [(bound, MOST_SHARE * bound.limit) for bound in self._bounds]
+        room = min((most - self._idle_of(bound) for bound, most in mosts), default=math.inf)
+        return room, min((most - bound.used for bound, most in mosts), default=math.inf)
+
+    def _is_far_from_full(self, in_hand: int, coming: int) -> bool:
+        """Whether no limit need be looked at one by one: so it nearly always is, and thousands a second ask."""
+        within = BYTES_PER_BYTE * (in_hand + coming) < self._room and BYTES_PER_BYTE * coming < self._room_for_coming
+        return within and not self._was_full
+
+    def _idle_of(self, bound: Bound) -> int:
+        return self._idle.get((bound.name, bound.limit), bound.used)
 
     def _full(self, in_hand: int, coming: int) -> Bound | None:
         """The limit that is short already, or would be when so many bytes have come and all they need is used."""
         for bound in self._bounds:
-            idle = self._idle.get((bound.name, bound.limit), bound.used)
+            idle = self._idle_of(bound)
             # Under load there is always something in hand: what has grown since is seen only in what is used now.
             expected = max(idle + BYTES_PER_BYTE * (in_hand + coming), bound.used + BYTES_PER_BYTE * coming)
             if bound.share > FULL_SHARE or expected > MOST_SHARE * bound.limit:

@@ -1,6 +1,7 @@
 """Admission: who may come in at all, decided before a body is read."""
 
 import contextlib
+import functools
 import ipaddress
 import re
 import time
@@ -191,6 +192,16 @@ class ClientRates:
 
 def limited_as(client: str) -> str:
     """What an address is counted as: itself, or its /64 where it is IPv6. Whatever is no address is one client."""
+    # Who comes often is read once; what a header says may be long, and nothing of that is kept.
+    return _remembered(client) if len(client) <= _LONGEST_REMEMBERED else _read(client)
+
+
+#: Characters of an address with its zone and port, generously, and addresses that are remembered: about a megabyte.
+_LONGEST_REMEMBERED = 64
+_MOST_REMEMBERED = 4096
+
+
+def _read(client: str) -> str:
     match _address_in(client):
         case None:
             return _NO_ADDRESS
@@ -198,6 +209,9 @@ def limited_as(client: str) -> str:
             return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
         case address:
             return str(address)
+
+
+_remembered = functools.lru_cache(_MOST_REMEMBERED)(_read)
 
 
 def _address_in(text: str) -> _Address | None:

@@ -328,6 +328,11 @@ class Consumer:
         integration = self._desk.watch.get(integration_id)
         return integration is not None and may_send(integration) and not is_limited(integration)
 
+    def _needs_a_permit(self, integration_id: UUID) -> bool:
+        """Whether a limit has come since: who got ready before it has no part in what it allows."""
+        integration = self._desk.watch.get(integration_id)
+        return integration is not None and may_send(integration) and is_limited(integration)
+
     def _passes_nothing(self, integration: Integration) -> bool:
         if may_send(integration):
             return False
@@ -381,7 +386,7 @@ class Consumer:
             message = await self._claimed(hand, message_id, leave_seat)
             if message is None:
                 self.allowance.put_back(hand.line.address.integration_id, permits)
-            elif not await place.sit():
+            elif not await place.sit() or (place.got_ready and self._needs_a_permit(message.integration_id)):
                 self._to_hand_back.add(message_id)
             else:
                 self._begun_anew()

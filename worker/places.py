@@ -13,6 +13,8 @@ class Place(Generic[Waiting]):
         self._seats = seats
         self._seated = seated
         self._left = False
+        #: Whether it was let begin without a seat, and so without a permit.
+        self.got_ready = not seated
 
     async def sit(self) -> bool:
         """Return with a seat, or False when there is none for us."""

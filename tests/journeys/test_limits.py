@@ -206,3 +206,23 @@ async def test_a_worker_without_its_broker_keeps_no_connection_from_others(offic
             async with office.worker():
                 await office.becomes(await office.accepted(), Status.SENT, seconds=25)
             await proxy.set_mode(Mode.OK)
+
+
+async def test_who_got_ready_before_a_limit_goes_back_in_line(office: Office) -> None:
+    """Forms that were claimed while nothing limited them have no part in what a limit that came since allows."""
+    async with scripted_smtp() as smtp, office.gateway():
+        await office.add_integration(smtp.port, max_connections=1)
+        async with office.worker():
+            await office.active()
+            smtp.script("RCPT", Stall(), address=MAILBOX)
+            forms = await submit(office, 4)
+            for form in forms:
+                await office.becomes(form, Status.SENDING)
+            await smtp.reached("RCPT")
+            await office.reconfigure(per_second=0.01)
+            smtp.forget("RCPT")
+            smtp.hang_up()
+            waiting = [(await office.becomes(form, Status.QUEUED, Status.DEFERRED)).status for form in forms]
+
+        assert sorted(waiting) == [Status.DEFERRED, Status.QUEUED, Status.QUEUED, Status.QUEUED]
+        assert smtp.inbox == []

@@ -190,6 +190,15 @@ class Office:
         async with self.session.post(url, data=data, headers=headers) as answer:
             return answer.status, await answer.json()
 
+    async def insisted(
+        self, service: str, data: Callable[[], Any], headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Post what this makes, again as long as the answer says to try again (this machine is busy at times)."""
+        async with asyncio.timeout(20):
+            while (told := await self.post(service, data(), headers)) == (200, {"statusCode": 1}):
+                await asyncio.sleep(0.2)
+        return told
+
     async def queued(self, rows: Sequence[NewMessage]) -> None:
         """Accept these, all of one kind, with their tickets on the queue."""
         for start in range(0, len(rows), 200):

@@ -32,7 +32,7 @@ from mailroom.integration import IN_PLAIN_WORDS, Integration, ReportedState, Sec
 from mailroom.logs import LogLevel, LogStyle, configure_logs
 from mailroom.operating.operator import Operator
 from mailroom.passwords import hashed
-from mailroom.process import listening, ready_for_strangers, stop_signal, unless_stopped
+from mailroom.process import listening, ready, stop_signal, unless_stopped
 from mailroom.provisioning import attachment_store, prepare
 from mailroom.queue.memory import MemoryQueue
 from mailroom.roles import Role
@@ -78,7 +78,7 @@ def up(
 ) -> int:
     """Run everything in one process: gateway, worker, queue, an SQLite database and a development mailbox."""
     configure_logs(LogStyle.CONSOLE, LogLevel.INFO if verbose else LogLevel.WARNING)
-    run(run_up(), ready_for_strangers)
+    run(run_up(), ready)
     return 0
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
-from mailroom.fairness import FairLoop
+from mailroom.fairness import Lobby
 
 #: Whoever reads an answer more slowly is not waited for.
 SLOWEST_BYTES_PER_SECOND = 1000
@@ -24,9 +25,13 @@ SLOWEST_BYTES_PER_SECOND = 1000
 #: Bytes that are taken off the hands of somebody to whom nobody listens any more, so that it gets to see its answer.
 MOST_UNHEARD = 64 * 1024
 
-#: Connections that one round of the event loop accepts, and those that may wait for it at the kernel: asyncio has one
-#: number for both, and a thousand new ones in a round would hold up all else.
+#: Connections that one round of the event loop accepts, and those that may wait for it at the kernel. asyncio accepts as
+#: many as may wait, and a thousand in a round would hold up all else; libuv accepts one, and those who come last would
+#: wait for seconds until the kernel lets them try again.
 MOST_ARRIVING, MOST_AT_THE_DOOR = 32, 1024
+
+#: Seconds until it is tried again to accept somebody for whom the process had no file left.
+DOOR_SHUT_SECONDS = 1.0
 
 #: So many who find no room are told so at once; the others hear nothing. Each of them takes time from those inside.
 MOST_TOLD_TO_LEAVE = 100
@@ -62,6 +67,7 @@ class Crowd:
     turned_away: int = 0
     #: Those turned away that are still there, to read why.
     leaving: int = 0
+    lobby: Lobby = field(default_factory=Lobby)
     _each: Counter[str] = field(default_factory=Counter)
 
     def enter(self, address: str) -> bool:
@@ -138,7 +144,10 @@ class _Speaker(web.RequestHandler):
         self._crowd = crowd
         #: The address for which we are counted.
         self._address: str | None = None
-        self._descriptor = -1
+        #: Where we wait for our turn; None while we wait behind nobody.
+        self._lobby: Lobby | None = None
+        #: What was said, and waits there to be heard.
+        self._said: list[bytes] = []
         #: The body of the request that came last.
         self._body: StreamReader | None = None
         #: Whether something came that is no HTTP: what follows cannot be understood either.
@@ -162,6 +171,26 @@ class _Speaker(web.RequestHandler):
         return answer
 
     def data_received(self, data: bytes) -> None:
+        """Hear it, when it is our turn."""
+        if not self._said and (self._lobby is None or self._lobby.is_free()):
+            self._hear(data)
+            return
+        if not self._said and self._lobby is not None:
+            self._lobby.wait(self)
+        self._said.append(data)
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def be_heard(self) -> bool:
+        """What was said in the lobby, if there was something, in the order in which it came."""
+        said, self._said = self._said, []
+        for data in said:
+            self._hear(data)
+        if said:
+            self._go_on_reading()
+        return bool(said)
+
+    def _hear(self, data: bytes) -> None:
         """A body that turns out broken is told to whoever reads it; aiohttp would let them wait for the rest of it."""
         if self._broken:
             self._unheard += len(data)
@@ -203,6 +232,7 @@ class _Speaker(web.RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp promises less than asyncio asks for
         """Whether to stay: who has said all and closes its own half gets its answer; who has not has gone."""
+        self.be_heard()
         self._left.set()
         has_said_all = self._broken or (self._body is not None and self._body.is_eof())
         if not has_said_all or self._is_idle() or self._ending or self._has_begun_to_answer():
@@ -222,7 +252,6 @@ class _Speaker(web.RequestHandler):
         transport = cast("asyncio.Transport", transport)
         if self._crowd is not None:
             address = str((transport.get_extra_info("peername") or ("",))[0])
-            self._descriptor = transport.get_extra_info("socket").fileno()
             if not self._crowd.enter(address):
                 self._turn_away(transport, self._crowd)
                 return
@@ -234,20 +263,20 @@ class _Speaker(web.RequestHandler):
     def _turn_away(self, transport: asyncio.Transport, crowd: Crowd) -> None:
         if crowd.leaving < MOST_TOLD_TO_LEAVE:
             refusal = self._refusal(HTTPStatus.SERVICE_UNAVAILABLE)
-            transport.set_protocol(_TurnedAway(transport, crowd, self._descriptor, refusal))
+            transport.set_protocol(_TurnedAway(transport, crowd, refusal))
         else:
             transport.set_protocol(asyncio.Protocol())
             transport.abort()
 
     def be_a_visitor(self) -> None:
         """Wait with the others."""
-        if isinstance(self._loop, FairLoop) and self._address is not None:
-            self._loop.visited_by(self._descriptor)
+        if self._crowd is not None and self._address is not None:
+            self._lobby = self._crowd.lobby
 
     def be_let_in(self) -> None:
         """Wait behind no crowd."""
-        if isinstance(self._loop, FairLoop) and self._address is not None:
-            self._loop.left_by(self._descriptor)
+        self._lobby = None
+        self.be_heard()
 
     def pause_writing(self) -> None:
         """Take in nothing more of who does not read; look later whether that has changed."""
@@ -260,15 +289,21 @@ class _Speaker(web.RequestHandler):
         """All was read."""
         super().resume_writing()
         self._look_no_more()
-        is_paused = self._reading_paused or self._buffer_paused or self._unheard > MOST_UNHEARD
+        self._go_on_reading()
+
+    def _go_on_reading(self) -> None:
+        """Unless there is a reason left not to."""
+        is_paused = (
+            self._reading_paused or self._buffer_paused or self._unheard > MOST_UNHEARD or self._said or self._look
+        )
         if self.transport is not None and not is_paused:
             self.transport.resume_reading()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """There is nobody left to wait for."""
         self._left.set()
+        self._said.clear()
         if self._crowd is not None and self._address is not None:
-            self.be_let_in()
             self._crowd.leave(self._address)
             self._address = None
         self._look_no_more()
@@ -294,16 +329,11 @@ class _Speaker(web.RequestHandler):
 class _TurnedAway(asyncio.Protocol):
     """Tells one for whom there is no room to come again later; what it says is not looked at."""
 
-    def __init__(self, transport: asyncio.Transport, crowd: Crowd, descriptor: int, body: Any) -> None:
+    def __init__(self, transport: asyncio.Transport, crowd: Crowd, body: Any) -> None:
         self._transport = transport
         self._crowd = crowd
-        self._descriptor = descriptor
         self._unheard = 0
         crowd.leaving += 1
-        loop = asyncio.get_running_loop()
-        self._loop = loop if isinstance(loop, FairLoop) else None
-        if self._loop is not None:
-            self._loop.visited_by(descriptor)
         answer = msgspec.json.encode(body)
         transport.write(
             b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n"
@@ -311,7 +341,7 @@ class _TurnedAway(asyncio.Protocol):
         )
         transport.write_eof()
         # Closed while it still speaks, it would be reset, and the answer lost.
-        self._end = loop.call_later(1, transport.abort)
+        self._end = asyncio.get_running_loop().call_later(1, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """It goes on speaking; after a while it is left to itself until its time is over."""
@@ -323,8 +353,6 @@ class _TurnedAway(asyncio.Protocol):
         """It has left."""
         self._end.cancel()
         self._crowd.leaving -= 1
-        if self._loop is not None:
-            self._loop.left_by(self._descriptor)
 
 
 def let_in(request: web.Request) -> contextlib.AbstractContextManager[None]:
@@ -389,6 +417,54 @@ def from_our_page(headers: Mapping[str, str], host: str) -> bool:
     return origin is None or origin.partition("://")[2] == host
 
 
+class _Door:
+    """Where connections come in, a few in each round of the event loop."""
+
+    def __init__(self, listening: socket.socket, speaker: Callable[[], asyncio.Protocol]) -> None:
+        self._listening = listening
+        self._speaker = speaker
+        self._loop = asyncio.get_running_loop()
+        self._coming: set[asyncio.Task[None]] = set()
+        self._again: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """Let come in who waits, and all that come. Raises OSError when somebody else listens there."""
+        self._listening.setblocking(False)  # noqa: FBT003 - so asks the socket
+        self._listening.listen(MOST_AT_THE_DOOR)
+        self._loop.add_reader(self._listening, self._accept)
+
+    async def close(self) -> None:
+        """Nobody comes in any more, and who was coming in is here."""
+        if self._again is not None:
+            self._again.cancel()
+        self._loop.remove_reader(self._listening)
+        self._listening.close()
+        if self._coming:
+            await asyncio.wait(self._coming)
+
+    def _accept(self) -> None:
+        for _ in range(MOST_ARRIVING):
+            try:
+                connection, _address = self._listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                _log.warning("nobody is let in for a moment: %s", error)
+                self._loop.remove_reader(self._listening)
+                self._again = self._loop.call_later(DOOR_SHUT_SECONDS, self.open)
+                return
+            coming = self._loop.create_task(self._greet(connection))
+            self._coming.add(coming)
+            coming.add_done_callback(self._coming.discard)
+
+    async def _greet(self, connection: socket.socket) -> None:
+        try:
+            connection.setblocking(False)  # noqa: FBT003 - so asks the socket
+            await self._loop.connect_accepted_socket(self._speaker, connection)
+        except OSError:
+            connection.close()  # it has left already
+
+
 class AddressTaken(Exception):
     """The address to listen on is in use or not ours."""
 
@@ -412,20 +488,23 @@ async def serving(
     if (around := app.get(AROUND)) is not None:
         server.request_handler = partial(around, server.request_handler)
     try:
-        listening = await asyncio.get_running_loop().create_server(
-            lambda: _Speaker(server, refusal, patience, app.get(CROWD)),
-            host or None, int(port), reuse_port=share_port or None, backlog=MOST_ARRIVING,
-        )  # fmt: skip
-        for each in listening.sockets:
-            with each.dup() as same:
-                same.listen(MOST_AT_THE_DOOR)
+        bound = await asyncio.get_running_loop().create_server(
+            asyncio.Protocol, host or None, int(port), reuse_port=share_port or None, start_serving=False
+        )
+        doors = [
+            _Door(each.dup(), lambda: _Speaker(server, refusal, patience, app.get(CROWD))) for each in bound.sockets
+        ]
+        for door in doors:
+            door.open()
     except OSError as error:
         await runner.cleanup()
         raise AddressTaken(f"cannot listen on {listen}: {error.strerror or error}; choose another address") from error
     try:
-        yield _bound(listening)
+        yield _address_of(bound)
     finally:
-        listening.close()
+        bound.close()
+        for door in doors:
+            await door.close()
         await runner.cleanup()
 
 
@@ -434,7 +513,7 @@ async def _nameless(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.pop(hdrs.SERVER, None)
 
 
-def _bound(listening: asyncio.Server) -> str:
-    address = listening.sockets[0].getsockname()
+def _address_of(bound: asyncio.Server) -> str:
+    address = bound.sockets[0].getsockname()
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

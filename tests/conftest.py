@@ -1,7 +1,8 @@
 """What every test may ask for: real services, started when first asked for, and the events that were logged."""
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import settings
 from structlog.testing import capture_logs
 
+from mailroom.process import quick_loop
 from mailroom.store.sqlite import SqliteStore
 from tests.builders import migrated
 from tests.services import Postgres, RabbitMQ, Services, Sink, missing_services
@@ -18,6 +20,13 @@ settings.register_profile("mailroom", deadline=None)
 settings.load_profile("mailroom")
 
 SERVICES = frozenset({"postgres", "rabbitmq", "smtp_sink", "browser"})
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the event loop that our processes have."""
+    return {"our loop": quick_loop}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

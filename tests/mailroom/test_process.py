@@ -6,8 +6,7 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
-from mailroom.fairness import FairLoop
-from mailroom.process import ready_for_strangers, run_process
+from mailroom.process import quick_loop, ready, run_process
 from mailroom.settings import Settings
 
 
@@ -36,22 +35,27 @@ def test_ovl_1_rubbish_is_seldom_looked_for_everywhere() -> None:
     assert looks.count(2) <= 1
 
 
-def test_ovl_1_a_process_of_strangers_is_ready_for_many() -> None:
-    """Whatever serves strangers, `mailroom up` too, serves them in turn and may open as many files as it is allowed."""
+def test_ovl_1_a_process_is_ready_for_many() -> None:
+    """Each of our processes, `mailroom up` too, has the quick loop and may open as many files as it is allowed."""
 
     async def loop_and_files() -> tuple[type, tuple[int, int]]:
         return type(asyncio.get_running_loop()), resource.getrlimit(resource.RLIMIT_NOFILE)
 
     gc_before, files_before = gc.get_threshold(), resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        with ready_for_strangers() as runner:
+        with ready() as runner:
             loop, (files, most) = runner.run(loop_and_files())
     finally:
         gc.set_threshold(*gc_before)
         resource.setrlimit(resource.RLIMIT_NOFILE, files_before)
 
-    assert loop is FairLoop
+    assert loop is type(_closed(quick_loop()))
     assert files == most
+
+
+def _closed(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+    loop.close()
+    return loop
 
 
 def _run(story: Callable[[Settings], Any]) -> int:

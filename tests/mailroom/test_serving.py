@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mailroom.fairness import FairLoop
+from mailroom.fairness import MOST_VISITORS
 from mailroom.serving import (
     CROWD,
     KEPT_FOR_PROXIES,
@@ -380,27 +380,17 @@ async def said_on(writer: asyncio.StreamWriter) -> int:
     return sent
 
 
-def test_ovl_1_who_finds_no_room_waits_with_the_crowd_and_is_heard_little() -> None:
-    """Turned away, one is a visitor still, and of what it goes on to say little is read; it can read why all the same."""
-    loop = FairLoop()
+async def test_ovl_1_who_finds_no_room_is_heard_little() -> None:
+    """Of what somebody goes on to say who was turned away little is read; it can read why all the same."""
+    app = crowded(0, 0)
+    async with serving(app, "127.0.0.1:0") as address:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        answer = await reader.readuntil(b"\r\n\r\n")
+        heard = await said_on(writer)
+        while app[CROWD].leaving:
+            await asyncio.sleep(0.01)
 
-    async def turned_away() -> tuple[set[int], int, bytes]:
-        app = crowded(0, 0)
-        async with serving(app, "127.0.0.1:0") as address:
-            host, _, port = address.rpartition(":")
-            reader, writer = await asyncio.open_connection(host, int(port))
-            answer = await reader.readuntil(b"\r\n\r\n")
-            visitors = set(loop._doorkeeper.visitors)
-            heard = await said_on(writer)
-            while app[CROWD].leaving:
-                await asyncio.sleep(0.01)
-        return visitors, heard, answer
-
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        visitors, heard, answer = runner.run(turned_away())
-
-    assert len(visitors) == 1
-    assert loop._doorkeeper.visitors == set()
     assert heard < SAID
     assert answer.startswith(b"HTTP/1.1 503 ")
 
@@ -443,37 +433,117 @@ async def test_ovl_1_who_is_not_understood_is_heard_little() -> None:
     assert heard < SAID
 
 
-def test_ovl_1_a_body_that_was_admitted_waits_behind_no_crowd() -> None:
-    """While what is left of it comes its connection is served like our own, and afterwards like any visitor's."""
-    visitors: list[int] = []
-    loop = FairLoop()
+class Callers:
+    """Connections that say something before the loop can hear any of it, and the order in which they were served."""
 
-    async def upload(request: web.Request) -> web.Response:
-        with let_in(request):
-            visitors.append(len(loop._doorkeeper.visitors))
-            size = len(await request.read())
-        visitors.append(len(loop._doorkeeper.visitors))
+    def __init__(self, app: web.Application, path: str) -> None:
+        self.served: list[str] = []
+        self.sockets: dict[str, socket.socket] = {}
+        app.router.add_post(path, self.serve)
+
+    async def serve(self, request: web.Request) -> web.Response:
+        """Read all of it."""
+        size = len(await request.read())
+        self.served.append(request.headers["Caller"])
         return web.Response(text=str(size))
 
-    async def told() -> list[bytes]:
-        app = crowded(10, 10)
-        app.router.add_post("/upload", upload)
-        async with serving(app, "127.0.0.1:0") as address:
-            return [
-                await exchange(
-                    address, "POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc", "def", None
-                ),
-                await exchange(address, "POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", None),
-            ]
+    async def come(self, address: str, *names: str) -> None:
+        """Connect, and be let in."""
+        host, _, port = address.rpartition(":")
+        for name in names:
+            self.sockets[name] = socket.create_connection((host, int(port)), timeout=5)
+            await asyncio.sleep(0.001)
 
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        in_pieces, at_once = runner.run(told())
+    def say(self, name: str, text: str) -> None:
+        """One of them says this."""
+        self.sockets[name].sendall(text.encode())
 
-    assert in_pieces.endswith(b"\r\n6")
-    assert at_once.endswith(b"\r\n3")
-    # What has come whole is not worth moving.
-    assert visitors == [0, 1, 1, 1]
-    assert loop._doorkeeper.visitors == set()
+    def leave(self) -> None:
+        """All of them."""
+        for one in self.sockets.values():
+            one.close()
+
+
+def posted(path: str, caller: str) -> str:
+    """The beginning of a request with a body of three bytes."""
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nCaller: {caller}\r\nContent-Length: 3\r\n\r\n"
+
+
+async def test_ovl_1_a_round_hears_few_of_a_crowd() -> None:
+    """Of hundreds that have said something a few are heard in each round of the loop, and in the end all."""
+    app = crowded(ARRIVING, ARRIVING)
+    callers = Callers(app, "/upload")
+    names = [str(number) for number in range(ARRIVING)]
+    async with serving(app, "127.0.0.1:0") as address:
+        await callers.come(address, *names)
+        for name in names:
+            callers.say(name, posted("/upload", name) + "abc")
+        rounds = [0]
+        async with asyncio.timeout(10):
+            while rounds[-1] < ARRIVING:
+                await asyncio.sleep(0)
+                rounds.append(len(callers.served))
+        callers.leave()
+
+    assert sorted(callers.served) == sorted(names)
+    assert max(now - before for before, now in pairwise(rounds)) <= MOST_VISITORS
+
+
+@pytest.mark.parametrize("admitted", [True, False])
+async def test_ovl_1_a_body_that_was_admitted_waits_behind_no_crowd(*, admitted: bool) -> None:
+    """What is left of it is heard although a crowd spoke first; who was not admitted waits for them."""
+    app = crowded(ARRIVING, ARRIVING)
+    callers, reading = Callers(app, "/upload"), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        reading.set()
+        with let_in(request) if admitted else contextlib.nullcontext():
+            return await callers.serve(request)
+
+    app.router.add_post("/slow", slow)
+    names = [str(number) for number in range(ARRIVING - 1)]
+    async with serving(app, "127.0.0.1:0") as address:
+        await callers.come(address, "slow", *names)
+        callers.say("slow", posted("/slow", "slow") + "ab")
+        await reading.wait()
+        for name in names:
+            callers.say(name, posted("/upload", name) + "abc")
+        callers.say("slow", "c")
+        async with asyncio.timeout(10):
+            while len(callers.served) < ARRIVING:
+                await asyncio.sleep(0)
+        callers.leave()
+
+    place = callers.served.index("slow")
+    assert place <= 2 * MOST_VISITORS if admitted else place >= ARRIVING - 2 * MOST_VISITORS
+
+
+async def test_ovl_1_what_was_said_in_the_lobby_is_heard_in_order() -> None:
+    """A request that came in pieces while its turn was awaited, with its sender's half closed behind it, is answered."""
+    app = crowded(ARRIVING, ARRIVING)
+    callers = Callers(app, "/upload")
+    names = [str(number) for number in range(ARRIVING)]
+    async with serving(app, "127.0.0.1:0") as address:
+        await callers.come(address, *names)
+        for piece in ("head", "ab", "c"):
+            for name in names:
+                callers.say(name, posted("/upload", name) if piece == "head" else piece)
+                if piece == "c":
+                    callers.sockets[name].shutdown(socket.SHUT_WR)
+            await asyncio.sleep(0)
+        answers = [await asyncio.to_thread(read_all, callers.sockets[name]) for name in names]
+        callers.leave()
+
+    assert all(answer.endswith(b"\r\n3") for answer in answers)
+    assert sorted(callers.served) == sorted(names)
+
+
+def read_all(one: socket.socket) -> bytes:
+    """All that it is sent."""
+    told = b""
+    while piece := one.recv(65536):
+        told += piece
+    return told
 
 
 async def test_sec_15_an_expectation_of_any_bytes_is_the_senders_mistake(caplog: pytest.LogCaptureFixture) -> None:

@@ -39,6 +39,10 @@ MOST_WAITING = 2000
 #: Answers in doubt that may be owed at once. Who owes more takes in nothing until the database has settled some.
 MOST_OWED = 10_000
 
+#: A commit has the database for itself for so many seconds: what comes meanwhile makes up the next, which then serves
+#: more. One that takes longer holds up nobody.
+ALONE_SECONDS = 0.05
+
 #: A commit that takes longer than this is none, and after so many in a row that failed the next will too. After so many
 #: seconds without a try nobody knows, and somebody has to try.
 STILL_SECONDS = 3.0
@@ -87,7 +91,7 @@ class Intake:
             max_waiting=MOST_WAITING,
             data_error=BadRow,
             size_of=lambda message: len(message.body),
-            flights=2,
+            beside=ALONE_SECONDS,
         )
         #: Answered 1 although the commit may have happened: their tombstones are owed. Nobody is in here while its
         #: request still waits: it may yet be answered 0.

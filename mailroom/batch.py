@@ -6,6 +6,7 @@ and with them what one statement is worth.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -34,7 +35,8 @@ class Batch(Generic[Item, Result]):
     `flush` gets the items of one group and returns their results in the same order. When it raises `data_error`, the group
     is repeated one item at a time, so that only the bad one fails. Whatever else ends a flush, CancelledError included, is
     raised to its members, and the next flush starts all the same. Who stopped waiting before its flush began is left out.
-    `pause` is the least number of seconds from one start to the next, but for a group that is full.
+    `pause` is the least number of seconds from one start to the next, but for a group that is full. There is one flush at
+    a time; where one takes longer than `beside` seconds, a second one starts beside it.
     """
 
     def __init__(
@@ -46,8 +48,8 @@ class Batch(Generic[Item, Result]):
         data_error: type[Exception],
         size_of: Callable[[Item], int] = lambda _: 0,
         max_bytes: int = 2_000_000,
-        flights: int = 1,
         pause: float = 0.0,
+        beside: float = math.inf,
     ) -> None:
         self._flush = flush
         self._max_items = max_items
@@ -55,9 +57,10 @@ class Batch(Generic[Item, Result]):
         self._data_error = data_error
         self._size_of = size_of
         self._max_bytes = max_bytes
-        self._flights = flights
         self._pause = pause
-        self._not_before = float("-inf")
+        self._beside = beside
+        self._most_flights = 1 if beside == math.inf else 2
+        self._last_start = float("-inf")
         self._starting: asyncio.TimerHandle | None = None
         self._line: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._flying: set[asyncio.Task[None]] = set()
@@ -110,9 +113,10 @@ class Batch(Generic[Item, Result]):
 
     def _take_off_soon(self) -> None:
         """Start a flush for whoever waits, unless as many are in flight as may, or the last one started just now."""
-        if not self._line or len(self._flying) >= self._flights:
+        if not self._line or len(self._flying) >= self._most_flights:
             return
-        wait = self._not_before - asyncio.get_running_loop().time() if self._pause else 0.0
+        pause = max(self._pause, self._beside) if self._flying else self._pause
+        wait = self._last_start + pause - asyncio.get_running_loop().time() if pause else 0.0
         if wait <= 0 or self._closed or len(self._line) >= self._max_items:
             self._take_off()
         elif self._starting is None:
@@ -123,11 +127,13 @@ class Batch(Generic[Item, Result]):
         self._take_off_soon()
 
     def _take_off(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._not_before = loop.time() + self._pause
-        task = loop.create_task(self._fly())
+        self._note_start()
+        task = asyncio.get_running_loop().create_task(self._fly())
         self._flying.add(task)
         task.add_done_callback(self._landed)
+
+    def _note_start(self) -> None:
+        self._last_start = asyncio.get_running_loop().time()
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._flying.discard(task)
@@ -137,6 +143,7 @@ class Batch(Generic[Item, Result]):
         while group := self._next_group():
             self.groups += 1
             self.items += len(group)
+            self._note_start()
             await self._serve(group)
             if self._pause:
                 return

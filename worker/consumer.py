@@ -152,8 +152,8 @@ class Consumer:
             max_items=MOST_IN_GROUP,
             max_waiting=100_000,
             data_error=BadRow,
-            flights=2,
             pause=PAUSE_SECONDS,
+            beside=PAUSE_SECONDS,
         )
         self.settles: Batch[Settlement, bool] = Batch(
             self._settle, max_items=MOST_IN_GROUP, max_waiting=100_000, data_error=BadRow, pause=PAUSE_SECONDS

@@ -1,6 +1,7 @@
 """Work in groups: nobody waits for a timer, nobody is lost, and nobody suffers for a neighbour."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -24,11 +25,17 @@ class Flusher:
         self.bad: set[int] = set()
         self.cancels: set[int] = set()
         self.breaks: set[int] = set()
+        self.seconds = 0.0
+        self.under_way = self.most_under_way = 0
 
     async def flush(self, group: Sequence[int]) -> list[int]:
         """The squares, once the way is open."""
         self.groups.append(list(group))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        await asyncio.sleep(self.seconds)
         await self.open.wait()
+        self.under_way -= 1
         if self.bad & set(group):
             raise BadItem
         if self.cancels & set(group):
@@ -38,13 +45,13 @@ class Flusher:
         return [number**2 for number in group]
 
     def line(
-        self, *, max_items: int = 1000, max_waiting: int = 1000, max_bytes: int = 10**9, flights: int = 1,
-        pause: float = 0.0,
+        self, *, max_items: int = 1000, max_waiting: int = 1000, max_bytes: int = 10**9, pause: float = 0.0,
+        beside: float = math.inf,
     ) -> Batch[int, int]:  # fmt: skip
         """A line that ends in this flusher; each item's size is its number."""
         return Batch(
-            self.flush, max_items=max_items, max_waiting=max_waiting, max_bytes=max_bytes, flights=flights,
-            data_error=BadItem, size_of=lambda number: number, pause=pause,
+            self.flush, max_items=max_items, max_waiting=max_waiting, max_bytes=max_bytes, pause=pause,
+            data_error=BadItem, size_of=lambda number: number, beside=beside,
         )  # fmt: skip
 
 
@@ -265,9 +272,9 @@ async def test_closing_empties_the_line(flusher: Flusher) -> None:
     assert [future.result() for future in waiting] == [0, 1, 4, 9, 16]
 
 
-async def test_several_flights_are_under_way_at_once(flusher: Flusher) -> None:
-    """As many flushes as allowed are under way together, and no more."""
-    line = flusher.line(max_items=1, flights=2)
+async def test_two_flights_are_under_way_at_once(flusher: Flusher) -> None:
+    """Two flushes are under way together where they may, and no more."""
+    line = flusher.line(max_items=1, beside=0)
     flusher.open.clear()
     waiting = [line.put(number) for number in range(5)]
     await asyncio.sleep(0)
@@ -275,6 +282,36 @@ async def test_several_flights_are_under_way_at_once(flusher: Flusher) -> None:
     flusher.open.set()
 
     assert await asyncio.gather(*waiting) == [0, 1, 4, 9, 16]
+
+
+async def test_a_flight_that_takes_long_is_joined_by_another(flusher: Flusher) -> None:
+    """What comes while one is under way gathers behind it; when that takes too long, it is flushed beside it."""
+    line = flusher.line(beside=0.2)
+    flusher.open.clear()
+    first, *others = [line.put(number) for number in range(4)]
+    await asyncio.sleep(0.05)
+    gathering = list(flusher.groups)
+    others.append(line.put(4))
+    await asyncio.sleep(0.4)
+    joined = list(flusher.groups)
+    flusher.open.set()
+    await asyncio.gather(first, *others)
+
+    assert gathering == [[0, 1, 2, 3]]
+    assert joined == [[0, 1, 2, 3], [4]]
+
+
+async def test_each_flight_has_its_time_alone(flusher: Flusher) -> None:
+    """The time counts from the start of the group that is under way, not from that of a group before it."""
+    line = flusher.line(beside=1.0)
+    flusher.seconds = 0.1
+    waiting = []
+    for number in range(30):
+        waiting.append(line.put(number))
+        await asyncio.sleep(0.05)
+    await asyncio.gather(*waiting)
+
+    assert flusher.most_under_way == 1
 
 
 numbers = st.integers(0, 20)
@@ -286,17 +323,17 @@ numbers = st.integers(0, 20)
     cancels=st.sets(numbers, max_size=3),
     max_items=st.integers(1, 8),
     max_bytes=st.integers(1, 60),
-    flights=st.integers(1, 3),
+    beside=st.sampled_from([0, math.inf]),
 )
 def test_everybody_is_answered_and_bounds_are_kept(
-    *, items: list[int], bad: set[int], cancels: set[int], max_items: int, max_bytes: int, flights: int
+    *, items: list[int], bad: set[int], cancels: set[int], max_items: int, max_bytes: int, beside: float
 ) -> None:
     """Whatever comes together, each gets its own answer or its own failure, and no group exceeds its bounds."""
 
     async def run() -> None:
         flusher = Flusher()
         flusher.bad, flusher.cancels = bad, cancels
-        line = flusher.line(max_items=max_items, max_bytes=max_bytes, flights=flights)
+        line = flusher.line(max_items=max_items, max_bytes=max_bytes, beside=beside)
         found = await asyncio.wait_for(outcomes(line, items), 20)
         await line.aclose()
         for item, outcome in zip(items, found, strict=True):

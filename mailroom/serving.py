@@ -171,8 +171,8 @@ class _Speaker(web.RequestHandler):
         return answer
 
     def data_received(self, data: bytes) -> None:
-        """Hear it, when it is our turn."""
-        if not self._said and (self._lobby is None or self._lobby.is_free()):
+        """Hear it, when it is our turn; without data aiohttp looks again at what was heard already."""
+        if not self._said and (self._lobby is None or not data or self._lobby.is_free()):
             self._hear(data)
             return
         if not self._said and self._lobby is not None:
@@ -180,6 +180,11 @@ class _Speaker(web.RequestHandler):
         self._said.append(data)
         if self.transport is not None:
             self.transport.pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's own
+        """Go on, if it was paused: aiohttp asks for that after each piece of each body, and would look for more each time."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def be_heard(self) -> bool:
         """What was said in the lobby, if there was something, in the order in which it came."""

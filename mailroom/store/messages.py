@@ -394,7 +394,7 @@ def settle(tx: Connection, group: Sequence[Settlement]) -> list[bool]:
         )
         stood = {row["id"] for row in told}
     else:
-        stood = {s.id for s in group if _settle_row(tx, s)}
+        stood = _settle_sqlite(tx, group)
     _record_overtaken(tx, [s for s in group if s.id not in stood and _stands_in_messages(s)])
     return [s.id in stood for s in group]
 
@@ -496,6 +496,24 @@ def _settle_arrays(group: Sequence[Settlement]) -> dict[str, Any]:
 #: Built once: making them anew for each message takes as long as SQLite does.
 _END = sa.update(messages).where(messages.c.id == sa.bindparam("ended_id"))
 _OVERRULE = _END.where(messages.c.claims == sa.bindparam("ended_claim"), messages.c.status.in_(DEAD_LETTERS))
+
+
+_CLAIMS = sa.text("SELECT id, claim FROM live WHERE id IN (SELECT value FROM json_each(:ids))").columns(
+    live.c.id, live.c.claim
+)
+_LEAVE = sa.text("DELETE FROM live WHERE id IN (SELECT value FROM json_each(:ids))")
+
+
+def _settle_sqlite(tx: Connection, group: Sequence[Settlement]) -> set[UUID]:
+    """Those that stood. What was sent under a claim that is still the message's, as nearly all are, goes together."""
+    claims = {row.id: row.claim for row in tx.execute(_CLAIMS, {"ids": _hexes([s.id for s in group])})}
+    sent = [s for s in group if s.status is Status.SENT and claims.get(s.id) == s.claim]
+    if sent:
+        tx.execute(_LEAVE, {"ids": _hexes([s.id for s in sent])})
+        tx.execute(_END, [{"ended_id": s.id} | _ending(s) for s in sent])
+        _record(tx, [s for s in sent if not _stands_in_messages(s)])
+    together = {s.id for s in sent}
+    return together | {s.id for s in group if s.id not in together and _settle_row(tx, s)}
 
 
 def _settle_row(tx: Connection, s: Settlement) -> bool:

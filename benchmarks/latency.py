@@ -10,6 +10,7 @@ import re
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import urlsplit
 
 from benchmarks.cases import Case
@@ -85,7 +86,7 @@ class _Session(asyncio.Protocol):
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a TCP server
+        transport = cast("asyncio.Transport", transport)
         self._transport = transport
         transport.write(b"220 bench.test\r\n")
 

@@ -11,7 +11,7 @@ import random
 import re
 import time
 from types import TracebackType
-from typing import Any, AnyStr, Self
+from typing import Any, AnyStr, Self, cast
 
 from aiosmtpd.smtp import MISSING, SMTP, AuthResult, Envelope, LoginPassword, Session
 
@@ -194,8 +194,8 @@ class _Conversation(SMTP):
 
     async def hang_up(self) -> None:
         """Close the connection and return once its task has ended."""
-        if isinstance(self.transport, asyncio.Transport):
-            self.transport.abort()
+        if self.transport is not None:
+            cast("asyncio.Transport", self.transport).abort()  # uvloop's are none by their class
         if self._handler_coroutine is not None:
             self._handler_coroutine.cancel()
             await asyncio.wait({self._handler_coroutine})

@@ -12,6 +12,11 @@ _MICROSECOND = timedelta(microseconds=1)
 metadata = sa.MetaData()
 
 
+def since_1970(moment: datetime | None) -> int | None:
+    """A moment as SQLite keeps it: whole microseconds since 1970."""
+    return None if moment is None else (moment - EPOCH) // _MICROSECOND
+
+
 class Instant(sa.TypeDecorator[datetime]):
     """A moment in UTC: timestamptz on PostgreSQL, whole microseconds since 1970 on SQLite."""
 
@@ -28,7 +33,7 @@ class Instant(sa.TypeDecorator[datetime]):
         """What the driver is given."""
         if value is None or dialect.name == "postgresql":
             return value
-        return (value - EPOCH) // _MICROSECOND
+        return since_1970(value)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
         """What we are given back."""

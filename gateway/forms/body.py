@@ -23,6 +23,7 @@ from gateway.filenames import clean_name, extension_of
 from gateway.forms.filetypes import HEAD_SIZE
 from gateway.forms.problems import Code, Problem
 from gateway.forms.raw import RawFile, RawForm
+from gateway.forms.regular import RegularPart, regular_parts
 from mailroom.attachments import LARGEST_IN_A_ROW, AttachmentStore, Upload
 from mailroom.serving import BrokenBody
 from mailroom.settings import EmailOptions, LimitSettings
@@ -51,6 +52,8 @@ _BLOCK = LARGEST_IN_A_ROW
 _SMALL_PIECE = 4096
 #: Parsing more than this of an urlencoded body takes so long that it is done beside the event loop.
 _PARSED_AT_ONCE = 64 * 1024
+#: A multipart body up to this that is here whole is taken apart in one pass; its files are none for the store.
+_TAKEN_APART_AT_ONCE = LARGEST_IN_A_ROW // 2
 
 #: After this many seconds a body has to have come at this many bytes per second on average.
 _GRACE_SECONDS = 10.0
@@ -150,6 +153,11 @@ class _Body:
         if length is not None and length > self._budget:
             raise BadForm(self._too_much.code, self._too_much.advice)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether nothing will come any more; otherwise it is not known yet."""
+        return self._content.at_eof()
+
     async def read(self) -> bytes:
         """The next bytes, none at the end."""
         left = seconds_left(self._clock() - self._begun, self._received, self._limits)
@@ -234,28 +242,15 @@ class _Fields:
 
 
 async def _read_multipart(body: _Body, boundary: str, options: EmailOptions, attachments: AttachmentStore) -> RawForm:
-    parser = PushMultipartParser(
-        boundary,
-        max_header_size=LONGEST_PART_HEADER,
-        max_header_count=MOST_PART_HEADERS,
-        max_segment_count=MOST_PARTS,
-    )
-    parts, start = _Parts(options, attachments), _Start(boundary)
+    parts, chunk = _Parts(options, attachments), await body.read()
+    regular = None
+    if body.is_read and len(chunk) <= _TAKEN_APART_AT_ONCE:
+        regular = regular_parts(chunk, boundary, MOST_PARTS)
     try:
-        while chunk := await body.read():
-            seen = start.without_preamble(chunk)
-            # No bytes would be the end of the body to the parser.
-            for event in parser.parse(seen) if seen else ():
-                if isinstance(event, MultipartSegment):
-                    parts.begin(event)
-                elif parts.in_file:
-                    await (parts.end_file() if event is None else parts.take_of_file(event))
-                elif event is None:
-                    parts.end_field()
-                else:
-                    parts.take_of_field(event)
-        # Raises unless the closing boundary was seen: half a letter is none.
-        parser.close()
+        if regular is not None:
+            await _take_all(regular, parts)
+        else:
+            await _parse(chunk, body, boundary, parts)
     except MultipartError as error:
         await parts.abandon()
         raise BadForm(Code.MALFORMED, "The body is not a well-formed, complete multipart form.") from error
@@ -263,6 +258,45 @@ async def _read_multipart(body: _Body, boundary: str, options: EmailOptions, att
         await parts.abandon()
         raise
     return parts.form()
+
+
+async def _take_all(regular: list[RegularPart], parts: "_Parts") -> None:
+    for part in regular:
+        parts.begin(part.name, part.filename)
+        if not parts.in_file:
+            parts.take_of_field(part.content)
+            parts.end_field()
+            continue
+        if part.content:
+            await parts.take_of_file(part.content)
+        await parts.end_file()
+
+
+async def _parse(chunk: bytes, body: _Body, boundary: str, parts: "_Parts") -> None:
+    """This chunk and all that follow. Raises MultipartError, BadForm."""
+    parser = PushMultipartParser(
+        boundary,
+        max_header_size=LONGEST_PART_HEADER,
+        max_header_count=MOST_PART_HEADERS,
+        max_segment_count=MOST_PARTS,
+    )
+    start = _Start(boundary)
+    while chunk:
+        seen = start.without_preamble(chunk)
+        # No bytes would be the end of the body to the parser.
+        for event in parser.parse(seen) if seen else ():
+            if isinstance(event, MultipartSegment):
+                _refuse_odd_part(event)
+                parts.begin(event.name or "", event.filename)
+            elif parts.in_file:
+                await (parts.end_file() if event is None else parts.take_of_file(event))
+            elif event is None:
+                parts.end_field()
+            else:
+                parts.take_of_field(event)
+        chunk = await body.read()
+    # Raises unless the closing boundary was seen: half a letter is none.
+    parser.close()
 
 
 #: The beginning of a body is the beginning of a line.
@@ -309,15 +343,14 @@ class _Parts:
         self._field = ""
         self._value = bytearray()
 
-    def begin(self, part: MultipartSegment) -> None:
+    def begin(self, name: str, filename: str | None) -> None:
         """A part with a file's name is a file, whatever its field is called, and so is every part called `files`."""
-        _refuse_odd_part(part)
-        if part.filename is None and part.name != "files":
-            self._field = part.name or ""
+        if filename is None and name != "files":
+            self._field = name
             self._value = bytearray()
             self._file = None
             return
-        self._file = _IncomingFile(part.filename or "", self._attachments)
+        self._file = _IncomingFile(filename or "", self._attachments)
         self._files.append(self._file)
         if len(self._files) > self._options.max_files or not self._may_be_allowed(self._file.name):
             self._file.wanted = False

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import time
 from collections.abc import Callable
 from enum import Enum, auto
@@ -17,6 +18,9 @@ from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
+
+#: Bytes that wait for us at the kernel on each connection; it doubles what it is asked for.
+_TAKEN_AT_ONCE = 64 * 1024
 
 #: Classes of SQLSTATE after which the server has lost the work or the connection: 08 connection exception, 57P0x the
 #: server is shutting down or crashed, 58 system error. Whether it had committed is anybody's guess.
@@ -56,6 +60,7 @@ class PostgresqlStore:
                 isolation_level="AUTOCOMMIT",
             )
             event.listen(made.sync_engine, "connect", _note_time)
+            event.listen(made.sync_engine, "connect", _take_little_at_once)
             event.listen(made.sync_engine, "checkout", self._refuse_dead)
             return made
 
@@ -193,6 +198,13 @@ def _first_line(error: BaseException) -> str:
 def _never_read_whole_tables(dbapi_connection: Any, record: Any) -> None:
     # Asked for, not told at the start of the session: a pooler in between (PgBouncer) takes only what it knows there.
     dbapi_connection.run_async(lambda connection: connection.execute("SET enable_seqscan = off"))
+
+
+def _take_little_at_once(dbapi_connection: Any, record: Any) -> None:
+    # uvloop reads on while what it reads fills its buffer (256 KB), up to 32 times in a round of the loop. Where threads
+    # compute beside it each time waits for the interpreter: a row of 6 MB held up everybody else for 0.4 s, so for 0.07.
+    transport = dbapi_connection.driver_connection._transport  # noqa: SLF001 - asyncpg offers no other way to its socket
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _TAKEN_AT_ONCE)
 
 
 def _note_time(dbapi_connection: Any, record: Any) -> None:

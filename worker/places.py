@@ -21,6 +21,8 @@ class Place(Generic[Waiting]):
         if not self._seated:
             told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._seats.ready.append(lambda seated: None if told.done() else told.set_result(seated))
+            # A seat may have been left while this one was getting ready, when there was nobody to sit down.
+            self._seats.seat_ready()
             self._seated = await told
         return self._seated
 

@@ -133,6 +133,20 @@ async def test_agents_sit_down_before_who_is_ready_and_never_get_ready() -> None
     assert seats.next() == "campaign"
 
 
+async def test_who_gets_ready_while_the_seats_are_left_sits_down_at_once() -> None:
+    """Whoever had a seat may be done first: nobody is left to call the one who comes behind."""
+    seats: Seats[str] = Seats(1, kept=0, may_get_ready=lambda: True)
+    for number in range(2):
+        seats.wait(Lane.FORM, f"form {number}")
+    begun = seats.next(), seats.next_without()
+    seats.leave()
+
+    async with asyncio.timeout(5):
+        assert await Place(seats, seated=False).sit()
+    assert begun == ("form 0", "form 1")
+    assert (seats.taken, seats.without) == (1, 0)
+
+
 def test_nobody_gets_ready_where_a_permit_will_be_needed() -> None:
     """While a limit or the gate decides who may go, nobody is claimed who might have to wait for that."""
     seats: Seats[str] = Seats(1, kept=0, may_get_ready=lambda: False)

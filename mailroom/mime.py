@@ -8,10 +8,12 @@ independent reader and compared, name by name and value by value, with what was 
 import asyncio
 import binascii
 import functools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 from uuid import UUID
 
@@ -39,7 +41,6 @@ _BASE64_ABOVE = 6
 _LINE_BREAKS_AND_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CONTROLS_IN_A_BODY = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
-_PRINTABLE_ASCII = re.compile(r"[\x20-\x7e]*")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?: [A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*")
 _SPACE_TO_FOLD_AT = re.compile(r"(?<! ) (?! )")
 
@@ -72,8 +73,7 @@ class UnsafeMessage(Exception):
     """The finished bytes do not say what was meant, or an address or name cannot be written safely. It is not sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mailbox:
+class Mailbox(NamedTuple):
     """One of the addresses of an address header, and its display name, perhaps empty."""
 
     display: str
@@ -169,12 +169,13 @@ def _headers(
     recipient = Mailbox("", ascii_address(content.to))
     headers: Headers = [
         ("From", (Mailbox(_one_line(display or ""), sender),)),
-        ("To", tuple(map(_mailbox_of, content.to_all)) or (recipient,)),
+        ("To", tuple(map(_mailbox_of, content.to_all)) if content.to_all else (recipient,)),
     ]
     if content.cc:
         headers.append(("Cc", tuple(map(_mailbox_of, content.cc))))
     if content.reply_to:
-        headers.append(("Reply-To", (_mailbox_of(Correspondent(content.reply_to, content.reply_to_name)),)))
+        answers = Mailbox(_one_line(content.reply_to_name or ""), ascii_address(content.reply_to))
+        headers.append(("Reply-To", (answers,)))
     headers += [
         ("Subject", _one_line(content.subject)),
         ("Date", _date(accepted_at)),
@@ -186,8 +187,14 @@ def _headers(
 
 
 def _date(moment: datetime) -> str:
-    """RFC 5322 section 3.3, in UTC; `strftime` would write the names in the language of the machine."""
-    utc = moment.astimezone(UTC)
+    """RFC 5322 section 3.3, in UTC."""
+    return _date_of(math.floor(moment.timestamp()))
+
+
+@functools.lru_cache(maxsize=64)
+def _date_of(second: int) -> str:
+    """Written once for all that was accepted in it; `strftime` would write the names in the language of the machine."""
+    utc = datetime.fromtimestamp(second, UTC)
     day, month = _DAYS[utc.weekday()], _MONTHS[utc.month - 1]
     return f"{day}, {utc.day:02} {month} {utc.year:04} {utc.hour:02}:{utc.minute:02}:{utc.second:02} +0000"
 
@@ -198,7 +205,7 @@ def _mailbox_of(person: Correspondent) -> Mailbox:
 
 def _extra(name: str, value: str) -> tuple[str, Meaning]:
     """A header that the content brings; raises UnsafeMessage."""
-    return _extra_name(name), _ids(name, value) if name.lower() in _OF_IDS else _one_line(value)
+    return name, _ids(name, value) if _extra_holds_ids(name) else _one_line(value)
 
 
 def _ids(name: str, value: str) -> Ids:
@@ -209,12 +216,14 @@ def _ids(name: str, value: str) -> Ids:
     return Ids(ids)
 
 
-def _extra_name(name: str) -> str:
+@functools.lru_cache(maxsize=64)
+def _extra_holds_ids(name: str) -> bool:
+    """Whether a header of this name holds message ids; raises UnsafeMessage for one that may not be added."""
     lower = name.lower()
     known = lower in _OURS or lower.startswith("content-")
     if known or len(name) > _LONGEST_NAME or _HEADER_NAME.fullmatch(name) is None:
         raise UnsafeMessage(f"no header {name!r} may be added")
-    return name
+    return lower in _OF_IDS
 
 
 def _one_line(value: str) -> str:
@@ -257,7 +266,7 @@ def _text(used: int, value: str) -> str:
     if not value:
         return ""
     # "=?" in plain text would be read as the start of an encoded word: the way in of CVE-2024-6923.
-    if "=?" not in value and _PRINTABLE_ASCII.fullmatch(value):
+    if value.isascii() and value.isprintable() and "=?" not in value:
         if used + 1 + len(value) <= LINE:
             return f" {value}"
         folded = _folded(used, value)
@@ -301,6 +310,8 @@ def _pieces(data: bytes, first: int) -> Iterator[bytes]:
 
 def _address_list(used: int, mailboxes: tuple[Mailbox, ...]) -> str:
     """Mailboxes with commas between them (RFC 5322 section 3.4); one that does not fit begins a line of its own."""
+    if len(mailboxes) == 1:
+        return _mailbox(used, mailboxes[0], "")
     column, written = used, ""
     for number, mailbox in enumerate(mailboxes, start=1):
         end = "," if number < len(mailboxes) else ""
@@ -330,7 +341,8 @@ def _column_after(used: int, written: str) -> int:
 
 def _phrase(used: int, display: str) -> str:
     """A display name (RFC 5322 section 3.2.5): bare atoms, a quoted string, or encoded words."""
-    if "=?" not in display and _PRINTABLE_ASCII.fullmatch(display) and used + len(display) + len(' ""') <= LINE:
+    plain = display.isascii() and display.isprintable() and "=?" not in display
+    if plain and used + len(display) + len(' ""') <= LINE:
         if _ATOMS.fullmatch(display):
             return f" {display}"
         escaped = display.replace("\\", "\\\\").replace('"', '\\"')
@@ -484,7 +496,7 @@ _FOLD = re.compile(r"\r\n(?=[ \t])")
 _BETWEEN_WORDS = re.compile(r"(=\?[^?\s]+\?[bqBQ]\?[^?\s]*\?=)[ \t]+(?==\?[^?\s]+\?[bqBQ]\?[^?\s]*\?=)")
 _WORD = re.compile(r"=\?([^?\s]+)\?([bqBQ])\?([^?\s]*)\?=")
 _QUOTED_PAIR = re.compile(r"\\(.)")
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_QUOTED = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 #: One mailbox of a list: commas end it, but not those in a quoted string. A quote without its other half is in none.
 _LISTED = r'(?:[^",]|"(?:[^"\\]|\\.)*")+'
 _ONE_OF_A_LIST = re.compile(_LISTED)
@@ -506,13 +518,29 @@ def _must_say(meant: Headers, wire: bytes, *, also: tuple[str, ...]) -> None:
     text = block.decode("utf-8")
     if "\r\n " in text or "\r\n\t" in text:
         text = _FOLD.sub("", text)
-    found = [line.partition(":") for line in text.split("\r\n")[:-1]]
-    rest = [(name, value) for name, _, value in found if name not in also]
-    if [name for name, _ in rest] != [name for name, _ in meant]:
-        raise UnsafeMessage("the header block has other headers than were meant")
-    for (name, meaning), (_, value) in zip(meant, rest, strict=True):
-        if _read(meaning, value.strip(" ")) != meaning:
+    rest = iter(meant)
+    for line in text.split("\r\n")[:-1]:
+        there, _, value = line.partition(":")
+        if there in also:
+            continue
+        name, meaning = next(rest, _NOTHING)
+        if there != name:
+            raise UnsafeMessage("the header block has other headers than were meant")
+        if not _reads_as(meaning, value.strip(" ")):
             raise UnsafeMessage(f"the header {name} would be read differently from what was meant")
+    if next(rest, _NOTHING) is not _NOTHING:
+        raise UnsafeMessage("the header block has other headers than were meant")
+
+
+#: No line begins with its colon, but for one that nobody meant.
+_NOTHING: tuple[None, str] = (None, "")
+
+
+def _reads_as(meaning: Meaning, value: str) -> bool:
+    """Whether a reader of mail understands what was meant."""
+    if type(meaning) is str and "=?" not in value:
+        return value == meaning  # text without an encoded word reads as it stands
+    return _read(meaning, value) == meaning
 
 
 def _read(expected: Meaning, raw: str) -> Meaning:
@@ -521,7 +549,7 @@ def _read(expected: Meaning, raw: str) -> Meaning:
         case str():
             return _decoded(raw)
         case tuple():
-            if "," not in raw and '"' not in raw:
+            if "," not in raw:
                 return (_read_mailbox(raw),)
             if _ADDRESS_LIST.fullmatch(raw) is None:
                 return ()
@@ -540,8 +568,9 @@ def _read_mailbox(raw: str) -> Mailbox:
         return Mailbox("", raw)
     phrase, _, address = raw[:-1].rpartition("<")
     phrase = phrase.rstrip(" ")
-    if _QUOTED.fullmatch(phrase):
-        return Mailbox(_decoded(_QUOTED_PAIR.sub(r"\1", phrase[1:-1])), address)
+    if phrase.startswith('"') and _QUOTED.fullmatch(phrase):
+        name = phrase[1:-1]
+        return Mailbox(_decoded(_QUOTED_PAIR.sub(r"\1", name) if "\\" in name else name), address)
     if _SPECIALS.search(phrase):
         return Mailbox("", raw)
     return Mailbox(_decoded(phrase), address)

@@ -1,5 +1,6 @@
 """How long messages take from their acceptance to the server's 250, counted in buckets."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from math import inf
 from types import MappingProxyType
@@ -14,11 +15,12 @@ def _name(seconds: float) -> str:
 
 #: The name that each has among what is counted, the shortest first.
 SECONDS_OF: Mapping[str, float] = MappingProxyType({_name(seconds): seconds for seconds in BUCKETS})
+_NAMES = tuple(SECONDS_OF)
 
 
 def bucket_of(seconds: float) -> str:
     """What a message that took so long is counted as; one that took less than nothing (clocks differ) as the quickest."""
-    return next(_name(most) for most in BUCKETS if seconds <= most)
+    return _NAMES[bisect_left(BUCKETS, seconds)]
 
 
 def quantile(counts: Mapping[str, int], share: float) -> float | None:

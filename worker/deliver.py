@@ -1,7 +1,7 @@
 """READ THIS FIRST. What happens to one claimed message: the gate, one attempt, and where it stands afterwards."""
 
 import asyncio
-import contextlib
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -76,7 +76,7 @@ async def deliver(message: Claimed, desk: Desk, leave_seat: Callable[[], None]) 
     """Try the message once and decide what becomes of it; the caller records that."""
     started_at = desk.watch.now()
     try:
-        tried = await attempt(message, desk)
+        tried = await attempt(message, desk, started_at)
     finally:
         leave_seat()
     return conclude(message, tried, started_at, desk), tried
@@ -113,21 +113,27 @@ def conclude(message: Claimed, tried: Tried, started_at: datetime, desk: Desk) -
         record=as_record(tried, number, started_at, ended_at),
     )
     # What went well is in the message's row, where people look for it; a line for each would cost a twentieth of all.
-    tell = log.debug if isinstance(tried.outcome, Sent) else log.info
-    tell(
-        "attempt ended",
-        message_id=str(message.id),
-        attempt=number,
-        outcome=type(tried.outcome).__name__.lower(),
-        status=settlement.status,
-        detail=settlement.reply or settlement.reason,
-    )
+    level = logging.DEBUG if isinstance(tried.outcome, Sent) else logging.INFO
+    if log.is_enabled_for(level):
+        _tell(level, message, number, tried.outcome, settlement)
     return settlement
 
 
-async def attempt(message: Claimed, desk: Desk) -> Tried:
+def _tell(level: int, message: Claimed, number: int, outcome: Outcome, settlement: Settlement) -> None:
+    log.log(
+        level,
+        "attempt ended",
+        message_id=str(message.id),
+        attempt=number,
+        outcome=type(outcome).__name__.lower(),
+        status=settlement.status,
+        detail=settlement.reply or settlement.reason,
+    )
+
+
+async def attempt(message: Claimed, desk: Desk, started_at: datetime) -> Tried:
     """Gate, content, connection, MIME, gate again, MAIL to the final dot: whatever ends it is an outcome."""
-    if desk.watch.now() >= message.expires_at:
+    if started_at >= message.expires_at:
         return Tried(Deferred(Reply("gate", None, "it waited longer than its kind may"), Blame.US))
     await desk.watch.fresh()
     integration = desk.watch.get(message.integration_id)
@@ -188,23 +194,28 @@ async def wire_of(
     message: Claimed, content: Content, integration: Integration, desk: Desk
 ) -> bytes | Rejected | Deferred:
     """The message as it goes over the wire."""
-    words = len(content.text) + len(content.html or "")
-    large = words + sum(file.size for file in content.attachments) > BUILT_ON_THE_LOOP
+    size = len(content.text) + len(content.html or "") + sum([file.size for file in content.attachments])
     try:
-        async with desk.room_for_large if large else contextlib.nullcontext():
-            files = [
-                file.content if file.content is not None else await desk.attachments.read(file.key or "")
-                for file in content.attachments
-            ]
-            return await compose_off_loop(
-                message.id, content, integration.from_address, integration.from_name, message.accepted_at, files
-            )
+        if size <= BUILT_ON_THE_LOOP:
+            return await _composed(message, content, integration, desk)
+        async with desk.room_for_large:
+            return await _composed(message, content, integration, desk)
     except UnsafeMessage as error:
         return Rejected(Reply("compose", None, str(error)), Blame.US)
     except (AttachmentMissing, OSError) as error:
         # The folder may only be unmounted for the moment; where the file is really gone the message expires, visibly.
         log.error("attachment cannot be read", message_id=str(message.id), error=str(error))
         return Deferred(Reply("compose", None, f"an attachment cannot be read: {error}"), Blame.US)
+
+
+async def _composed(message: Claimed, content: Content, integration: Integration, desk: Desk) -> bytes:
+    files = [
+        file.content if file.content is not None else await desk.attachments.read(file.key or "")
+        for file in content.attachments
+    ]
+    return await compose_off_loop(
+        message.id, content, integration.from_address, integration.from_name, message.accepted_at, files
+    )
 
 
 async def connection_to(integration: Integration, desk: Desk, deadline: float) -> Connection | Deferred:
@@ -248,7 +259,8 @@ async def transact(
         outcome,
         integration,
         connected=True,
-        transcript=connection.transcript,
+        # Nobody reads how the connection was opened that did what it is for.
+        transcript=() if isinstance(outcome, Sent) else connection.transcript,
         ehlo_size=connection.ehlo_size,
         tls=connection.tls,
     )

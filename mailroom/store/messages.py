@@ -31,7 +31,8 @@ CRASHES_ALLOWED = 2
 CARRIED_BY_CLAIM = 256 * 1024
 
 
-# Nobody changes one, but it is not frozen: to make a frozen one takes three times as long, thousands of times a second.
+# Nobody changes one of the next four, but they are not frozen: to make a frozen one takes three times as long, thousands
+# of times a second.
 @dataclass(slots=True, kw_only=True, unsafe_hash=True)
 class NewMessage:
     """A message about to be accepted. `status` is QUEUED or HELD; `body` is its encoded content."""
@@ -52,7 +53,7 @@ class NewMessage:
     files: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, unsafe_hash=True)
 class Claimed:
     """A message this session has taken, with its integration's state as the claim saw it."""
 
@@ -75,7 +76,7 @@ class Claimed:
     generation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, unsafe_hash=True)
 class Attempt:
     """One try, as it is recorded; also one that the gate did not let begin (`held`), which has no number of its own."""
 
@@ -98,7 +99,7 @@ class Attempt:
         return max(0, (self.ended_at - self.started_at) // _MILLISECOND)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, unsafe_hash=True)
 class Settlement:
     """What became of a claimed message. It is written only while the claim number is still the message's."""
 

@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from mailroom import fingerprint
-from mailroom.integration import Cause, IntendedState, ReportedState
 from mailroom.kinds import KINDS
 from mailroom.message import DEAD_LETTERS, ENDED, Kind, Status
 from mailroom.store import dead_letters
@@ -55,7 +54,7 @@ class NewMessage:
 
 @dataclass(slots=True, kw_only=True, unsafe_hash=True)
 class Claimed:
-    """A message this session has taken, with its integration's state as the claim saw it."""
+    """A message this session has taken."""
 
     id: UUID
     kind: Kind
@@ -70,10 +69,6 @@ class Claimed:
     expires_at: datetime
     #: None when it is larger than CARRIED_BY_CLAIM.
     body: bytes | None
-    intended_state: IntendedState
-    reported_state: ReportedState
-    cause: Cause | None
-    generation: int
 
 
 @dataclass(slots=True, kw_only=True, unsafe_hash=True)
@@ -288,8 +283,7 @@ def suspects(tx: Connection, ids: Collection[UUID]) -> list[UUID]:
 
 _CLAIM_COLUMNS = """
     l.id, l.kind, l.integration_id, l.claim, l.attempts, l.blamed, l.possible_duplicate, l.expires_at, m.accepted_at,
-    CASE WHEN octet_length(c.body) <= :carried THEN c.body END AS body,
-    i.intended_state, i.reported_state, i.cause, i.generation
+    CASE WHEN octet_length(c.body) <= :carried THEN c.body END AS body
 """
 
 #: A kind that only a newer Mailroom knows is not ours to take: its own workers will, during a rolling update (OPS-3).
@@ -298,13 +292,13 @@ _KNOWN = f"kind IN ({', '.join(repr(str(kind)) for kind in Kind)})"
 # S608: the only texts put in are the lists above and a number.
 _CLAIM = DirectStatement(f"""
     UPDATE live AS l SET status = 'sending', session = :session, claim = l.claim + 1
-    FROM messages AS m, contents AS c, integrations AS i
+    FROM messages AS m, contents AS c
     WHERE l.id = ANY(CAST(:ids AS uuid[]))
       AND l.{_KNOWN}
       AND (l.status = 'queued'
            OR l.status = 'sending' AND l.session = :session AND l.id = ANY(CAST(:doubtful AS uuid[])))
       AND (l.crashes < {CRASHES_ALLOWED} OR l.id = CAST(:suspect AS uuid))
-      AND m.id = l.id AND c.message_id = l.id AND i.id = l.integration_id
+      AND m.id = l.id AND c.message_id = l.id
     RETURNING {_CLAIM_COLUMNS}
 """)  # noqa: S608
 
@@ -320,7 +314,6 @@ _TAKE = sa.text(f"""
 _READ_TAKEN = sa.text(f"""
     SELECT {_CLAIM_COLUMNS.replace("octet_length", "length")}
     FROM live AS l JOIN messages AS m ON m.id = l.id JOIN contents AS c ON c.message_id = l.id
-    JOIN integrations AS i ON i.id = l.integration_id
     WHERE l.id IN (SELECT value FROM json_each(:ids))
 """).columns(  # noqa: S608 - as above
     live.c.id, live.c.kind, live.c.integration_id, live.c.claim, live.c.attempts, live.c.blamed,
@@ -358,10 +351,6 @@ def _claimed(row: Mapping[Any, Any], session: UUID) -> Claimed:
         accepted_at=row["accepted_at"],
         expires_at=row["expires_at"],
         body=row["body"],
-        intended_state=IntendedState(row["intended_state"]),
-        reported_state=ReportedState(row["reported_state"]),
-        cause=Cause(row["cause"]) if row["cause"] else None,
-        generation=row["generation"],
     )
 
 
@@ -390,19 +379,51 @@ def settle(tx: Connection, group: Sequence[Settlement]) -> list[bool]:
     and the message became a dead letter for it.
     """
     if tx.dialect.name == "postgresql":
-        dead = [s for s in group if s.status in DEAD_LETTERS]
-        # What only sends, as nearly all groups do, does not pay for dead letters.
-        told = (
-            _SETTLE_DEAD.execute(tx, _settle_arrays(group) | _dead_arrays(dead))
-            if dead
-            else _SETTLE.execute(tx, _settle_arrays(group))
-        )
-        stood = {row["id"] for row in told}
+        # What sent everything at once, as nearly all groups did, pays for nothing else.
+        stood = _settle_sent(tx, group) if all(map(_stands_in_messages, group)) else set()
+        if len(stood) < len(group):
+            stood |= _settle_any(tx, [s for s in group if s.id not in stood])
     else:
         stood = _settle_sqlite(tx, group)
     _record_overtaken(tx, [s for s in group if s.id not in stood and _stands_in_messages(s)])
     return [s.id in stood for s in group]
 
+
+def _settle_sent(tx: Connection, group: Sequence[Settlement]) -> set[UUID]:
+    """End what was sent at the first try and is still in hand; which of these were."""
+    arrays: dict[str, Any] = {name: [getattr(s, name) for s in group] for name in _SENT_COLUMNS}
+    return {row["id"] for row in _SETTLE_SENT.execute(tx, arrays)}
+
+
+def _settle_any(tx: Connection, group: Sequence[Settlement]) -> set[UUID]:
+    """Record whatever became of each; whose claim still stood."""
+    dead = [s for s in group if s.status in DEAD_LETTERS]
+    # As above: a group without dead letters does not pay for them.
+    told = (
+        _SETTLE_DEAD.execute(tx, _settle_arrays(group) | _dead_arrays(dead))
+        if dead
+        else _SETTLE.execute(tx, _settle_arrays(group))
+    )
+    return {row["id"] for row in told}
+
+
+_SENT_COLUMNS = ("id", "claim", "at", "possible_duplicate", "reason", "reply", "tls", "took")
+
+_SETTLE_SENT = DirectStatement("""
+    WITH given AS (
+        SELECT * FROM unnest(
+            CAST(:id AS uuid[]), CAST(:claim AS int[]), CAST(:at AS timestamptz[]), CAST(:possible_duplicate AS bool[]),
+            CAST(:reason AS text[]), CAST(:reply AS text[]), CAST(:tls AS text[]), CAST(:took AS int[])
+        ) AS g (id, claim, at, possible_duplicate, reason, reply, tls, took)
+    ), ended AS (
+        DELETE FROM live AS l USING given AS g WHERE l.id = g.id AND l.claim = g.claim
+        RETURNING g.*
+    )
+    UPDATE messages AS m SET status = 'sent', ended_at = e.at, reason = e.reason, reply = e.reply, attempts = 1,
+           claims = e.claim, possible_duplicate = e.possible_duplicate, tls = e.tls, took = e.took
+    FROM ended AS e WHERE m.id = e.id
+    RETURNING m.id
+""")
 
 _SETTLED = """
     WITH given AS (

@@ -14,6 +14,9 @@ LONGEST_REPLY = 32 * 1024
 #: Why a dialogue ends with whom says what nobody asked for.
 MORE_THAN_ASKED = "the server said more than it was asked"
 
+#: Timers of the event loop may ring so much before their time.
+_TIMER_SECONDS = 0.001
+
 _LINE_GOES_ON = ord("-")
 _DIGITS = 3
 
@@ -37,8 +40,14 @@ class Dialogue(asyncio.Protocol):
         self._buffer = b""
         #: How many replies are still to come.
         self._expected = 0
+        #: To ask for it anew takes a system call, and is done twice for each message.
+        self._loop = asyncio.get_running_loop()
         #: Set by whoever waits for anything to happen.
         self._news: asyncio.Future[None] | None = None
+        #: Until when that one waits, what is said of it then, and the timer that looks after it.
+        self._until = 0.0
+        self._late = ("", 0.0)
+        self._timer: asyncio.TimerHandle | None = None
         self._paused = False
         #: Why nothing more will be heard.
         self._over: str | None = None
@@ -145,17 +154,35 @@ class Dialogue(asyncio.Protocol):
 
     async def _something_new(self, seconds: float, late: str) -> None:
         """Return when something was heard, has gone or has ended. Time runs out by closing; so does a cancelled wait."""
-        loop = asyncio.get_running_loop()
-        self._news = news = loop.create_future()
-        timer = loop.call_later(seconds, self.close, f"{late} in {seconds:g} s")
+        self._until, self._late = self._loop.time() + seconds, (late, seconds)
+        self._look_by(self._until)
+        self._news = news = self._loop.create_future()
         try:
             await news
         except BaseException:
             self.close()
             raise
         finally:
-            timer.cancel()
             self._news = None
+
+    def _look_by(self, moment: float) -> None:
+        """Have the timer ring by then. One that rings before is left as it is: else two are made for each message."""
+        if self._timer is not None:
+            if self._timer.when() <= moment:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(moment, self._look)
+
+    def _look(self) -> None:
+        """Close where somebody has waited for as long as it wanted; where it has time left, look again."""
+        self._timer = None
+        if self._news is None or self._over is not None:
+            return
+        if self._loop.time() >= self._until - _TIMER_SECONDS:
+            late, seconds = self._late
+            self.close(f"{late} in {seconds:g} s")
+        else:
+            self._look_by(self._until)
 
     def _tell(self) -> None:
         if self._news is not None and not self._news.done():
@@ -164,4 +191,7 @@ class Dialogue(asyncio.Protocol):
     def _end(self, why: str) -> None:
         if self._over is None:
             self._over = why
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._tell()

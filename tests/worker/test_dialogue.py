@@ -87,3 +87,21 @@ async def test_silence_and_the_end_are_told_apart() -> None:
 
     assert await silent.reply(0.01) == Answer(None, "no answer in 0.01 s")
     assert await lost.reply(1) == Answer(None, "the connection was lost: reset by peer")
+
+
+async def test_each_reply_has_its_own_time_whatever_was_waited_for_before() -> None:
+    """A short wait after a long one ends in its own time, and a long one after a short one has all of its own."""
+    line = Line()
+    dialogue = Dialogue(line)
+    dialogue.say(b"A\r\nB\r\nC\r\nD\r\n", 4)
+    loop = asyncio.get_running_loop()
+    for seconds in (60, 0.02):
+        loop.call_soon(dialogue.data_received, b"250 ok\r\n")
+        assert await dialogue.reply(seconds) == Answer(250, "ok")
+    loop.call_later(0.1, dialogue.data_received, b"250 late\r\n")
+
+    assert await dialogue.reply(60) == Answer(250, "late")
+    began = loop.time()
+    assert await dialogue.reply(0.05) == Answer(None, "no answer in 0.05 s")
+    assert 0.04 < loop.time() - began < 10
+    assert not line.open

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 
@@ -109,16 +110,23 @@ class PostgresqlStore:
         **kwargs: Args.kwargs,
     ) -> Result:
         reach, asked_at = _Reach.NOWHERE, float("-inf")
-        try:
-            # The driver's own timeouts do not cover the pool, nor what it does after a cancelled statement.
-            async with asyncio.timeout(self._budget), engine.connect() as connection:
+
+        def all_of_it() -> Result:
+            """In one go: each step of SQLAlchemy's asynchronous connection takes a greenlet, and its end a task."""
+            nonlocal reach, asked_at
+            with engine.sync_engine.connect() as connection:
                 reach = _Reach.SERVER if engine is self._transactions else _Reach.COMMIT
                 asked_at = time.monotonic()
-                result = await connection.run_sync(work, *args, **kwargs)
+                result = work(connection, *args, **kwargs)
                 reach = _Reach.COMMIT
-                await connection.commit()
+                connection.commit()
                 connection.info[_ANSWERED_AT] = time.monotonic()
                 return result
+
+        try:
+            # The driver's own timeouts do not cover the pool, nor what it does after a cancelled statement.
+            async with asyncio.timeout(self._budget):
+                return await greenlet_spawn(all_of_it)
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             if reach is not _Reach.NOWHERE and _timed_out(error):
                 # Whatever swallowed this answer swallows those of the connections beside it: each would cost its time.

@@ -7,8 +7,9 @@ ends in HTTP 500 for twenty kinds of broken body, and takes ten times as long fo
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Coroutine
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 import aiohttp
 from aiohttp import web
@@ -144,8 +145,7 @@ class _Body:
         self._content = content
         self._limits = limits
         self._budget, self._too_much = budget
-        self._clock = asyncio.get_running_loop().time
-        self._begun = self._clock()
+        self._begun = time.monotonic()
         self._received = 0
 
     def refuse_length(self, length: int | None) -> None:
@@ -160,7 +160,7 @@ class _Body:
 
     async def read(self) -> bytes:
         """The next bytes, none at the end."""
-        left = seconds_left(self._clock() - self._begun, self._received, self._limits)
+        left = seconds_left(time.monotonic() - self._begun, self._received, self._limits)
         if left <= 0:
             raise BadForm(Code.TOO_SLOW, "The body came too slowly.")
         try:
@@ -183,12 +183,19 @@ class _Body:
 
 
 async def _read_urlencoded(body: _Body) -> RawForm:
-    data = bytearray()
+    data = await body.read()
+    if not body.is_read:
+        data = await _with_the_rest(data, body)
+    if len(data) > _PARSED_AT_ONCE:
+        return await asyncio.to_thread(_parse_urlencoded, data)
+    return _parse_urlencoded(data)
+
+
+async def _with_the_rest(begun: bytes, body: _Body) -> bytes:
+    data = bytearray(begun)
     while chunk := await body.read():
         data += chunk
-    if len(data) > _PARSED_AT_ONCE:
-        return await asyncio.to_thread(_parse_urlencoded, bytes(data))
-    return _parse_urlencoded(bytes(data))
+    return bytes(data)
 
 
 def _parse_urlencoded(data: bytes) -> RawForm:
@@ -206,8 +213,12 @@ def _parse_urlencoded(data: bytes) -> RawForm:
 
 
 def _without_percents(text: str) -> str:
-    # Most of what is sent has none, and `unquote` takes longer to find out.
-    return unquote(text, errors="replace") if "%" in text else text
+    # Most of what is sent has none, and `unquote` takes longer to find out; and longer to split what is one piece.
+    if "%" not in text:
+        return text
+    if text.isascii():
+        return unquote_to_bytes(text).decode(errors="replace")
+    return unquote(text, errors="replace")
 
 
 class _Fields:

@@ -137,8 +137,8 @@ class Forms:
         """What to answer to a submission that was taken in. Raises Refusal, BadForm: then nothing was."""
         _check_key(request, options)
         # What says that it is larger than any form may be is refused for that; it is not worth trying again.
-        most = options.max_size + BESIDE_FILES
-        size = most if request.content_length is None else min(request.content_length, most)
+        length, most = request.content_length, options.max_size + BESIDE_FILES
+        size = most if length is None else min(length, most)
         try:
             message = await self._taken_in(request, service, options, size)
         except Full:
@@ -336,9 +336,9 @@ def _check_key(request: web.Request, options: EmailOptions) -> None:
 
 def _allowing(response: web.Response, request: web.Request, options: EmailOptions) -> web.Response:
     """Let a page of a configured origin read the answer. Credentials are never allowed: no cookie means anything here."""
-    origin = request.headers.get(hdrs.ORIGIN)
     if not options.allowed_origins:
         return response
+    origin = request.headers.get(hdrs.ORIGIN)
     response.headers[hdrs.VARY] = hdrs.ORIGIN
     if origin and ("*" in options.allowed_origins or origin in options.allowed_origins):
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if "*" in options.allowed_origins else origin

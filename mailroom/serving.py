@@ -492,25 +492,21 @@ async def serving(
     assert server is not None, "the runner was set up"  # noqa: S101 - one line above
     if (around := app.get(AROUND)) is not None:
         server.request_handler = partial(around, server.request_handler)
-    try:
-        bound = await asyncio.get_running_loop().create_server(
-            asyncio.Protocol, host or None, int(port), reuse_port=share_port or None, start_serving=False
-        )
-        doors = [
-            _Door(each.dup(), lambda: _Speaker(server, refusal, patience, app.get(CROWD))) for each in bound.sockets
-        ]
-        for door in doors:
-            door.open()
-    except OSError as error:
-        await runner.cleanup()
-        raise AddressTaken(f"cannot listen on {listen}: {error.strerror or error}; choose another address") from error
-    try:
+    async with contextlib.AsyncExitStack() as leaving:
+        leaving.push_async_callback(runner.cleanup)
+        try:
+            bound = await asyncio.get_running_loop().create_server(
+                asyncio.Protocol, host or None, int(port), reuse_port=share_port or None, start_serving=False
+            )
+            leaving.callback(bound.close)
+            for each in bound.sockets:
+                door = _Door(each.dup(), lambda: _Speaker(server, refusal, patience, app.get(CROWD)))
+                leaving.push_async_callback(door.close)
+                door.open()
+        except OSError as error:
+            told = f"cannot listen on {listen}: {error.strerror or error}; choose another address"
+            raise AddressTaken(told) from error
         yield _address_of(bound)
-    finally:
-        bound.close()
-        for door in doors:
-            await door.close()
-        await runner.cleanup()
 
 
 async def _nameless(_: web.Request, response: web.StreamResponse) -> None:

@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import gzip
 import logging
+import os
+import resource
 import socket
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -469,13 +472,20 @@ def posted(path: str, caller: str) -> str:
     return f"POST {path} HTTP/1.1\r\nHost: x\r\nCaller: {caller}\r\nContent-Length: 3\r\n\r\n"
 
 
+@contextlib.asynccontextmanager
+async def a_crowd(app: web.Application) -> AsyncIterator[tuple[Callers, str]]:
+    """Many who have connected and said nothing yet, and where they are."""
+    callers = Callers(app, "/upload")
+    async with serving(app, "127.0.0.1:0") as address:
+        await callers.come(address, *(str(number) for number in range(ARRIVING)))
+        yield callers, address
+        callers.leave()
+
+
 async def test_ovl_1_a_round_hears_few_of_a_crowd() -> None:
     """Of hundreds that have said something a few are heard in each round of the loop, and in the end all."""
-    app = crowded(ARRIVING, ARRIVING)
-    callers = Callers(app, "/upload")
-    names = [str(number) for number in range(ARRIVING)]
-    async with serving(app, "127.0.0.1:0") as address:
-        await callers.come(address, *names)
+    async with a_crowd(crowded(ARRIVING, ARRIVING)) as (callers, _):
+        names = list(callers.sockets)
         for name in names:
             callers.say(name, posted("/upload", name) + "abc")
         rounds = [0]
@@ -483,7 +493,6 @@ async def test_ovl_1_a_round_hears_few_of_a_crowd() -> None:
             while rounds[-1] < ARRIVING:
                 await asyncio.sleep(0)
                 rounds.append(len(callers.served))
-        callers.leave()
 
     assert sorted(callers.served) == sorted(names)
     assert max(now - before for before, now in pairwise(rounds)) <= MOST_VISITORS
@@ -492,8 +501,7 @@ async def test_ovl_1_a_round_hears_few_of_a_crowd() -> None:
 @pytest.mark.parametrize("admitted", [True, False])
 async def test_ovl_1_a_body_that_was_admitted_waits_behind_no_crowd(*, admitted: bool) -> None:
     """What is left of it is heard although a crowd spoke first; who was not admitted waits for them."""
-    app = crowded(ARRIVING, ARRIVING)
-    callers, reading = Callers(app, "/upload"), asyncio.Event()
+    app, reading = crowded(ARRIVING + 1, ARRIVING + 1), asyncio.Event()
 
     async def slow(request: web.Request) -> web.Response:
         reading.set()
@@ -501,18 +509,17 @@ async def test_ovl_1_a_body_that_was_admitted_waits_behind_no_crowd(*, admitted:
             return await callers.serve(request)
 
     app.router.add_post("/slow", slow)
-    names = [str(number) for number in range(ARRIVING - 1)]
-    async with serving(app, "127.0.0.1:0") as address:
-        await callers.come(address, "slow", *names)
+    async with a_crowd(app) as (callers, address):
+        names = list(callers.sockets)
+        await callers.come(address, "slow")
         callers.say("slow", posted("/slow", "slow") + "ab")
         await reading.wait()
         for name in names:
             callers.say(name, posted("/upload", name) + "abc")
         callers.say("slow", "c")
         async with asyncio.timeout(10):
-            while len(callers.served) < ARRIVING:
+            while len(callers.served) <= ARRIVING:
                 await asyncio.sleep(0)
-        callers.leave()
 
     place = callers.served.index("slow")
     assert place <= 2 * MOST_VISITORS if admitted else place >= ARRIVING - 2 * MOST_VISITORS
@@ -520,11 +527,8 @@ async def test_ovl_1_a_body_that_was_admitted_waits_behind_no_crowd(*, admitted:
 
 async def test_ovl_1_what_was_said_in_the_lobby_is_heard_in_order() -> None:
     """A request that came in pieces while its turn was awaited, with its sender's half closed behind it, is answered."""
-    app = crowded(ARRIVING, ARRIVING)
-    callers = Callers(app, "/upload")
-    names = [str(number) for number in range(ARRIVING)]
-    async with serving(app, "127.0.0.1:0") as address:
-        await callers.come(address, *names)
+    async with a_crowd(crowded(ARRIVING, ARRIVING)) as (callers, _):
+        names = list(callers.sockets)
         for piece in ("head", "ab", "c"):
             for name in names:
                 callers.say(name, posted("/upload", name) if piece == "head" else piece)
@@ -532,10 +536,50 @@ async def test_ovl_1_what_was_said_in_the_lobby_is_heard_in_order() -> None:
                     callers.sockets[name].shutdown(socket.SHUT_WR)
             await asyncio.sleep(0)
         answers = [await asyncio.to_thread(read_all, callers.sockets[name]) for name in names]
-        callers.leave()
 
     assert all(answer.endswith(b"\r\n3") for answer in answers)
     assert sorted(callers.served) == sorted(names)
+
+
+async def test_ovl_1_who_comes_while_no_file_is_left_is_let_in_later() -> None:
+    """A process that may open nothing more says so, goes on with those it has, and lets the others in when it may again."""
+    async with serving(counting(), "127.0.0.1:0") as address:
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as first, socket.socket() as second:
+            second.settimeout(5)
+            await asyncio.sleep(0.05)
+            with no_file_left():
+                second.connect((host, int(port)))
+                second.sendall(ENDING)
+                await asyncio.sleep(0.05)
+                first.sendall(ENDING)
+                served = await asyncio.to_thread(read_all, first)
+            later = await asyncio.to_thread(read_all, second)
+
+    assert served.startswith(b"HTTP/1.1 200 ")
+    assert later.startswith(b"HTTP/1.1 200 ")
+
+
+#: A request after which the connection ends.
+ENDING = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
+
+
+@contextlib.contextmanager
+def no_file_left() -> Iterator[None]:
+    """This process may open no file more while inside."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - the numbers are wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+    fillers = []
+    with contextlib.suppress(OSError):
+        while True:
+            fillers.append(os.dup(0))
+    try:
+        yield
+    finally:
+        for one in fillers:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def read_all(one: socket.socket) -> bytes:

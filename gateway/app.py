@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
 import msgspec
@@ -23,14 +23,14 @@ from gateway.intake import Intake
 from gateway.links import Links
 from gateway.memory import MemoryGuard
 from gateway.outcomes import Outcomes
-from gateway.ready import NO_PAGE, JsonAnswer
+from gateway.ready import NO_PAGE, Answer, JsonAnswer
 from gateway.scanner import Scanner
 from mailroom.attachments import AttachmentStore
 from mailroom.health import health_answer, health_app
 from mailroom.logs import get_logger
 from mailroom.loops import start_loop
 from mailroom.queue.port import Queue
-from mailroom.serving import AROUND, CROWD, FAULT_ID, REFUSAL, Crowd, new_fault_id
+from mailroom.serving import AROUND, CROWD, FAULT_ID, REFUSAL, SHORTCUT, Crowd, PlainRequest, new_fault_id
 from mailroom.settings import Settings
 from mailroom.store.port import Store
 from mailroom.tally import Tally
@@ -116,6 +116,7 @@ class Gateway:
         self.app[AROUND] = self._answered
         self.app[REFUSAL] = answers.not_http
         self.app[CROWD] = self.crowd
+        self.app[SHORTCUT] = self._shortcut
         self.app.on_response_prepare.append(self._last_answers)
         self.app.on_response_prepare.append(_told_to_browsers)
         routes.add_routes(self.app, self._forms)
@@ -220,7 +221,6 @@ class Gateway:
     async def _answered(self, handler: _Handler, request: web.Request) -> web.StreamResponse:
         """What is done about every request, whatever it is for."""
         if (service := routes.service_in(request)) is not None:
-            # Nearly all that comes, and it need not be looked for among all the routes.
             handler = partial(self._forms.submit_to, service)
         elif cloud_routes.is_platform(request.path):
             handler = partial(cloud_routes.platform_answers, handler=handler)
@@ -228,6 +228,18 @@ class Gateway:
         if self._stopping:
             response.force_close()
         return response if request.content.is_eof() else await answered_early(request, response)
+
+    def _shortcut(self, request: PlainRequest) -> Coroutine[None, None, bytes] | None:
+        """A form, unless its body is still coming: nearly all that comes, and not looked for among all the routes."""
+        service = None if self._stopping else routes.service_in(request)
+        return None if service is None else self._submitted(service, request)
+
+    async def _submitted(self, service: str, request: PlainRequest) -> bytes:
+        try:
+            answer = await self._forms.submitted(service, request)
+        except Exception as error:  # noqa: BLE001 - told below
+            answer = _our_fault(request.raw_path, error)
+        return answer.on_a_kept_connection()
 
     async def _last_answers(self, _: web.Request, response: web.StreamResponse) -> None:
         """Who keeps connections open shall open the next one elsewhere, before this process ends them (OPS-1)."""
@@ -263,13 +275,15 @@ async def always_json(request: web.Request, handler: _Handler) -> web.StreamResp
     except ConnectionError:
         # The client went away while it was sending; nobody reads this.
         return _json(200, answers.again_later())
-    except Exception:
-        fault_id = new_fault_id()
-        log.exception("request failed by our own fault", path=request.path, fault_id=fault_id)
-        response = _json(200, answers.again_later())
-        # The body is what clients know, and has room for nothing else.
-        response.headers[FAULT_ID] = fault_id
-        return response
+    except Exception as error:  # noqa: BLE001 - told below
+        return JsonAnswer.of(_our_fault(request.path, error))
+
+
+def _our_fault(path: str, error: Exception) -> Answer:
+    """The body is what clients know, and has room for nothing else."""
+    fault_id = new_fault_id()
+    log.error("request failed by our own fault", path=path, fault_id=fault_id, exc_info=error)
+    return Answer(200, msgspec.json.encode(answers.again_later()), {FAULT_ID: fault_id})
 
 
 def _json(status: int, body: object) -> web.Response:

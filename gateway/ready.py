@@ -3,7 +3,9 @@
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
+from http import HTTPStatus
 from types import MappingProxyType
+from typing import NamedTuple
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -33,7 +35,25 @@ class _Date:
 
 
 _DATE = _Date()
+_HTTP11 = "HTTP/1.1"
+_PHRASES: Mapping[int, str] = {status.value: status.phrase for status in HTTPStatus}
 _FIXED = "".join(f"{name}: {value}\r\n" for name, value in NO_PAGE.items())
+
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class Answer(NamedTuple):
+    """What somebody is told in JSON: a status, the bytes of the body, and what stands in the head beside the usual."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = NO_HEADERS
+
+    def on_a_kept_connection(self) -> bytes:
+        """All of it, in HTTP/1.1 for a connection that stays open."""
+        added = _lines(self.headers) if self.headers else ""
+        return _head(_HTTP11, self.status, len(self.body), added).encode(errors="ignore") + self.body
 
 
 class JsonAnswer(web.Response):
@@ -47,6 +67,13 @@ class JsonAnswer(web.Response):
         super().__init__(status=status)
         self._bytes = body
         self._begun = False
+
+    @classmethod
+    def of(cls, answer: Answer) -> "JsonAnswer":
+        """The same for aiohttp."""
+        made = cls(answer.body, answer.status)
+        made.headers.update(answer.headers)
+        return made
 
     @property
     def prepared(self) -> bool:
@@ -66,22 +93,32 @@ class JsonAnswer(web.Response):
         """Nothing is left to write."""
 
     def _head(self, request: web.BaseRequest) -> str:
-        return (
-            f"HTTP/{request.version.major}.{request.version.minor} {self.status} {self.reason}\r\n"
-            f"{hdrs.CONTENT_TYPE}: application/json; charset=utf-8\r\n"
-            f"{hdrs.CONTENT_LENGTH}: {len(self._bytes)}\r\n"
-            f"{hdrs.DATE}: {_DATE.now()}\r\n{_FIXED}{self._added(request)}\r\n"
-        )
+        version = f"HTTP/{request.version.major}.{request.version.minor}"
+        return _head(version, self.status, len(self._bytes), self._added(request))
 
     def _added(self, request: web.BaseRequest) -> str:
         """The lines that not every answer has."""
         if self.keep_alive and request.version == HttpVersion11 and not self.headers:
             return ""
-        lines = [f"{name}: {value}" for name, value in self.headers.items()]
+        headers = dict(self.headers)
         if not self.keep_alive and request.version == HttpVersion11:
-            lines.append(f"{hdrs.CONNECTION}: close")
+            headers[hdrs.CONNECTION] = "close"
         if self.keep_alive and request.version == HttpVersion10:
-            lines.append(f"{hdrs.CONNECTION}: keep-alive")
-        if any("\r" in line or "\n" in line for line in lines):
-            raise ValueError("a header of an answer must be one line")
-        return "".join(f"{line}\r\n" for line in lines)
+            headers[hdrs.CONNECTION] = "keep-alive"
+        return _lines(headers)
+
+
+def _head(version: str, status: int, length: int, added: str) -> str:
+    return (
+        f"{version} {status} {_PHRASES.get(status, '')}\r\n"
+        f"{hdrs.CONTENT_TYPE}: application/json; charset=utf-8\r\n"
+        f"{hdrs.CONTENT_LENGTH}: {length}\r\n"
+        f"{hdrs.DATE}: {_DATE.now()}\r\n{_FIXED}{added}\r\n"
+    )
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a header of an answer must be one line")
+    return "".join(f"{line}\r\n" for line in lines)

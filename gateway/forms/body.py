@@ -12,7 +12,6 @@ from collections.abc import Coroutine
 from urllib.parse import unquote, unquote_to_bytes
 
 import aiohttp
-from aiohttp import web
 from multipart import (  # type: ignore[import-untyped]  # it has annotations, but no py.typed
     MultipartError,
     MultipartSegment,
@@ -26,7 +25,7 @@ from gateway.forms.problems import Code, Problem
 from gateway.forms.raw import RawFile, RawForm
 from gateway.forms.regular import RegularPart, regular_parts
 from mailroom.attachments import LARGEST_IN_A_ROW, AttachmentStore, Upload
-from mailroom.serving import BrokenBody
+from mailroom.serving import AnyRequest, BrokenBody
 from mailroom.settings import EmailOptions, LimitSettings
 
 #: Parts of a multipart body, and fields of an urlencoded one.
@@ -86,7 +85,7 @@ class BadForm(Exception):
 
 
 async def read_form(
-    request: web.Request, options: EmailOptions, limits: LimitSettings, attachments: AttachmentStore
+    request: AnyRequest, options: EmailOptions, limits: LimitSettings, attachments: AttachmentStore
 ) -> RawForm:
     """The whole form; its large files are synced in the attachment store, and are the caller's to use or discard.
 
@@ -106,7 +105,7 @@ def seconds_left(elapsed: float, received: int, limits: LimitSettings) -> float:
     return min(limits.idle_read_seconds, limits.body_seconds - elapsed, slowest - elapsed)
 
 
-def _boundary_of(request: web.Request) -> str | None:
+def _boundary_of(request: AnyRequest) -> str | None:
     """The boundary of a multipart form, None for an urlencoded one."""
     if (
         "Content-Encoding" in request.headers

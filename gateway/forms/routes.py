@@ -3,6 +3,7 @@
 import hmac
 import http
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,7 @@ from gateway.forms.raw import RawForm
 from gateway.forms.submission import Submission, check, too_big_for
 from gateway.intake import Intake, NotAccepted
 from gateway.outcomes import Outcomes
-from gateway.ready import JsonAnswer
+from gateway.ready import NO_HEADERS, Answer, JsonAnswer
 from gateway.scanner import Scanner, Verdict
 from mailroom.attachments import AttachmentStore
 from mailroom.gate import Closed, gate
@@ -27,7 +28,7 @@ from mailroom.integration import Integration
 from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.message import Content, Kind, Status, new_message_id
-from mailroom.serving import expect, let_in
+from mailroom.serving import AnyRequest, expect, let_in
 from mailroom.settings import BESIDE_FILES, EmailOptions, Settings
 from mailroom.store import messages
 from mailroom.store.content import encode_content
@@ -81,7 +82,7 @@ class Refusal(Exception):
         self.body = body
 
 
-def service_in(request: web.Request) -> str | None:
+def service_in(request: AnyRequest) -> str | None:
     """The service that a plain submission is for; None for all that has to be looked at more closely."""
     if request.method != "POST" or hdrs.EXPECT in request.headers:
         return None
@@ -115,6 +116,10 @@ class Forms:
 
     async def submit_to(self, service: str, request: web.Request) -> web.Response:
         """The same, where it is known to which service."""
+        return JsonAnswer.of(await self.submitted(service, request))
+
+    async def submitted(self, service: str, request: AnyRequest) -> Answer:
+        """The same, however the answer is written."""
         options = self._settings.options_of(service)
         if options is None:
             return _answer(404, answers.unknown_service())
@@ -126,14 +131,14 @@ class Forms:
         except BadForm as bad:
             status, body = bad.status, answers.refused([bad.problem])
             self._count_refusal(bad.status, service)
-        return _allowing(_answer(status, body), request, options)
+        return _answer(status, body, _allowing(request, options))
 
     def _count_refusal(self, status: int, service: str) -> None:
         # What is answered 200 and was not taken in may come again.
         what = What.AGAIN if status == http.HTTPStatus.OK else What.REFUSED
         self._counter.tally.count(what, datetime.now(UTC), kind=Kind.FORM, service=service)
 
-    async def _submit(self, request: web.Request, service: str, options: EmailOptions) -> tuple[int, dict[str, Any]]:
+    async def _submit(self, request: AnyRequest, service: str, options: EmailOptions) -> tuple[int, dict[str, Any]]:
         """What to answer to a submission that was taken in. Raises Refusal, BadForm: then nothing was."""
         _check_key(request, options)
         # What says that it is larger than any form may be is refused for that; it is not worth trying again.
@@ -147,7 +152,7 @@ class Forms:
             return await self._when_delivered(message, options)
         return 200, answers.accepted(str(message.id))
 
-    async def _taken_in(self, request: web.Request, service: str, options: EmailOptions, size: int) -> NewMessage:
+    async def _taken_in(self, request: AnyRequest, service: str, options: EmailOptions, size: int) -> NewMessage:
         """The message, committed. Raises Full before anything of the body is read; Refusal, BadForm."""
         self._counter.admission.enter(size)
         try:
@@ -158,7 +163,7 @@ class Forms:
         finally:
             self._counter.admission.leave(size)
 
-    async def _accept(self, form: RawForm, service: str, options: EmailOptions, request: web.Request) -> NewMessage:
+    async def _accept(self, form: RawForm, service: str, options: EmailOptions, request: AnyRequest) -> NewMessage:
         """The message, committed; its files are deleted again where it certainly is not. Raises Refusal."""
         files_can_go = True
         try:
@@ -189,7 +194,7 @@ class Forms:
             case Verdict.FINE:
                 pass
 
-    def _message(self, form: RawForm, service: str, options: EmailOptions, request: web.Request) -> NewMessage:
+    def _message(self, form: RawForm, service: str, options: EmailOptions, request: AnyRequest) -> NewMessage:
         """The message this form becomes; raises Refusal."""
         integration = self._counter.watch.named(options.integration)
         submission = check(form, service, options, integration.default_mailbox if integration else None)
@@ -252,7 +257,7 @@ class Forms:
             files=tuple(file.key for file in content.attachments if file.key is not None),
         )
 
-    def _check_rate(self, request: web.Request, service: str, options: EmailOptions) -> None:
+    def _check_rate(self, request: AnyRequest, service: str, options: EmailOptions) -> None:
         if options.rate_limit is None:
             return
         # Services that nobody named are counted as one: else a client would have another rate for each it thinks of.
@@ -260,7 +265,7 @@ class Forms:
         if not self._counter.rates.allows(options.rate_limit, counted_as, self._client_of(request)):
             raise Refusal(200, answers.again_later())
 
-    def _client_of(self, request: web.Request) -> str:
+    def _client_of(self, request: AnyRequest) -> str:
         return self._counter.proxies.client(request.remote or "unknown", request.headers.getall("X-Forwarded-For", ()))
 
     async def _when_delivered(self, message: NewMessage, options: EmailOptions) -> tuple[int, dict[str, Any]]:
@@ -282,7 +287,7 @@ class Forms:
         service = _service_of(request)
         options = self._settings.options_of(service)
         if options is None:
-            return _answer(404, answers.unknown_service())
+            return JsonAnswer.of(_answer(404, answers.unknown_service()))
         try:
             _check_key(request, options)
             self._check_rate(request, service, options)
@@ -290,7 +295,7 @@ class Forms:
             status, body = 200, answers.outcome(standing.status, standing.reason, str(standing.id))
         except Refusal as refusal:
             status, body = refusal.status, refusal.body
-        return _allowing(_answer(status, body), request, options)
+        return JsonAnswer.of(_answer(status, body, _allowing(request, options)))
 
     async def _standing(self, service: str, interaction: str) -> Standing:
         unknown = Refusal(404, answers.refused([Problem(Code.NOT_FOUND, "This service has no such interaction.")]))
@@ -310,8 +315,8 @@ class Forms:
         """CORS preflight: only configured origins, methods and headers."""
         options = self._settings.options_of(_service_of(request))
         if options is None:
-            return _answer(404, answers.unknown_service())
-        response = _allowing(web.Response(status=204), request, options)
+            return JsonAnswer.of(_answer(404, answers.unknown_service()))
+        response = web.Response(status=204, headers=_allowing(request, options))
         if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN in response.headers:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "POST, GET, OPTIONS"
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "apikey, ContactCenterId, Content-Type"
@@ -323,7 +328,7 @@ def _service_of(request: web.Request) -> str:
     return request.match_info.get("service", "default")
 
 
-def _check_key(request: web.Request, options: EmailOptions) -> None:
+def _check_key(request: AnyRequest, options: EmailOptions) -> None:
     if not options.api_keys:
         return
     # Bytes that are no UTF-8 come as surrogates.
@@ -334,19 +339,22 @@ def _check_key(request: web.Request, options: EmailOptions) -> None:
         raise Refusal(401, answers.refused([Problem(Code.NOT_AUTHORISED, advice)]))
 
 
-def _allowing(response: web.Response, request: web.Request, options: EmailOptions) -> web.Response:
-    """Let a page of a configured origin read the answer. Credentials are never allowed: no cookie means anything here."""
+def _allowing(request: AnyRequest, options: EmailOptions) -> Mapping[str, str]:
+    """What lets a page of a configured origin read the answer.
+
+    Credentials are never allowed: no cookie means anything here.
+    """
     if not options.allowed_origins:
-        return response
+        return NO_HEADERS
     origin = request.headers.get(hdrs.ORIGIN)
-    response.headers[hdrs.VARY] = hdrs.ORIGIN
-    if origin and ("*" in options.allowed_origins or origin in options.allowed_origins):
-        response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if "*" in options.allowed_origins else origin
-    return response
+    if not origin or not ("*" in options.allowed_origins or origin in options.allowed_origins):
+        return {hdrs.VARY: hdrs.ORIGIN}
+    allowed = "*" if "*" in options.allowed_origins else origin
+    return {hdrs.VARY: hdrs.ORIGIN, hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: allowed}
 
 
-def _answer(status: int, body: dict[str, Any]) -> web.Response:
-    return JsonAnswer(_encode(body), status)
+def _answer(status: int, body: dict[str, Any], headers: Mapping[str, str] = NO_HEADERS) -> Answer:
+    return Answer(status, _encode(body), headers)
 
 
 def _size_of(content: Content) -> int:

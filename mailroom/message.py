@@ -128,13 +128,14 @@ class Content:
 
 def new_message_id(at: datetime | None = None) -> UUID:
     """A UUIDv7 (RFC 9562 section 5.7): ids sort by the time they were made (by default now), to the millisecond."""
-    milliseconds = time.time_ns() // 1_000_000 if at is None else (at - _EPOCH) // timedelta(milliseconds=1)
+    milliseconds = time.time_ns() // 1_000_000 if at is None else int(at.timestamp()) * 1000 + at.microsecond // 1000
     random_bits = int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | random_bits
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return UUID(int=value)
+    return UUID(int=(milliseconds & 0xFFFF_FFFF_FFFF) << 80 | random_bits & _RANDOM | _VERSION_7)
 
+
+#: What is random of an id, and what says which kind of id it is: version 7 and variant 2.
+_RANDOM = (1 << 80) - 1 & ~(0xF << 76) & ~(0x3 << 62)
+_VERSION_7 = 0x7 << 76 | 0x2 << 62
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -42,6 +42,8 @@ MOST_TEXT = 512 * 1024
 _LONGEST_CHARACTER = 4
 #: Bytes that boundaries, part headers and names of fields may take.
 _OVERHEAD = 256 * 1024
+#: No field of so short a body is too long, whatever its bytes turn out to be, nor are all together.
+_WITHIN_ALL_BUDGETS = LONGEST_FIELD // _LONGEST_CHARACTER
 #: A percent-encoded byte takes three.
 _URLENCODED_BYTE = 3
 
@@ -203,18 +205,22 @@ def _parse_urlencoded(data: bytes) -> RawForm:
     text = data.decode(errors="replace").replace("+", " ")
     if text.count("&") >= MOST_PARTS:
         raise BadForm(Code.MALFORMED, f"The form has more than {MOST_PARTS} fields.")
+    pairs = [pair.partition("=") for pair in text.split("&") if pair]
+    # Most of what is sent has no percents, and to ask for them here takes half as long.
+    read = [
+        (_without_percents(name) if "%" in name else name, _without_percents(value) if "%" in value else value)
+        for name, _, value in pairs
+    ]
+    if len(data) <= _WITHIN_ALL_BUDGETS:
+        return RawForm(fields=tuple(read))
     fields = _Fields()
-    for pair in text.split("&"):
-        if pair:
-            name, _, value = pair.partition("=")
-            fields.add_text(_without_percents(name), _without_percents(value))
+    for name, value in read:
+        fields.add_text(name, value)
     return RawForm(fields=tuple(fields.kept), problems=tuple(fields.problems))
 
 
 def _without_percents(text: str) -> str:
-    # Most of what is sent has none, and `unquote` takes longer to find out; and longer to split what is one piece.
-    if "%" not in text:
-        return text
+    # `unquote` takes longer to split what is one piece.
     if text.isascii():
         return unquote_to_bytes(text).decode(errors="replace")
     return unquote(text, errors="replace")

@@ -95,6 +95,28 @@ async def test_ids_that_gather_share_tickets(queue: MoodyQueue, writer: TicketWr
     assert sorted(queue.ids) == sorted([first, *rest, alone])
 
 
+@pytest.mark.parametrize(
+    ("come_first", "tickets_of"),
+    [(1, [1, 1, 1]), (2, [2, 2]), (MAX_IDS, [MAX_IDS, 1, 1])],
+    ids=["nobody waits behind one that came alone", "two are waited behind", "a full ticket has gathered enough"],
+)
+async def test_where_some_came_at_once_more_are_waited_for(
+    queue: MoodyQueue, writer: TicketWriter, address: Address, monkeypatch: pytest.MonkeyPatch,
+    come_first: int, tickets_of: list[int],
+) -> None:  # fmt: skip
+    """Each ticket costs the broker as much, however few ids it names."""
+    monkeypatch.setattr(tickets, "GATHER_SECONDS", 2.0)
+    for _ in range(come_first):
+        writer.write(address, new_message_id())
+    for number in range(2, 4):
+        await asyncio.sleep(0.2)
+        assert len(queue.published) == (number - 1 if len(tickets_of) == 3 else 1)
+        writer.write(address, new_message_id())
+    await writer.aclose()
+
+    assert [len(ticket.ids) for _, ticket in queue.published] == tickets_of
+
+
 async def test_a_suspect_travels_alone(queue: MoodyQueue, writer: TicketWriter, address: Address) -> None:
     """A message that must not take neighbours along has a ticket of its own."""
     message_id = new_message_id()

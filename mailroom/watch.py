@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -72,12 +73,21 @@ class IntegrationWatch:
             self._heard_at = asked_at
         else:
             rows = await self._store.read(integrations.all_rows)
+        self._tell_of_a_gap(asked_at)
         if rows != self._rows:
             self._adopt(rows)
             self._rows = rows
         self._taken_at = asked_at
         self._refreshed.set()
         self._refreshed.clear()
+
+    def _tell_of_a_gap(self, asked_at: float) -> None:
+        """Have it known that nothing could be decided for a while: clients were told to come again, and nobody failed."""
+        now = self._clock()
+        unknown = now - self._taken_at - FRESH_SECONDS
+        if 0 < unknown < math.inf:
+            took = now - asked_at
+            log.warning("integrations were not known", seconds=round(unknown, 3), answer_took=round(took, 3))
 
     def now(self) -> datetime:
         """The time of day as all processes have it: whatever is decided by what stands in rows is decided by this."""

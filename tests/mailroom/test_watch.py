@@ -138,6 +138,20 @@ async def test_a_snapshot_grows_old(watch: IntegrationWatch, clock: Clock) -> No
     assert watch.is_fresh
 
 
+async def test_a_gap_is_told(watch: IntegrationWatch, clock: Clock, logged: list[MutableMapping[str, Any]]) -> None:
+    """While nothing could be decided clients were told to come again: the log says for how long that was so."""
+    await watch.refresh()
+    clock.now += FRESH_SECONDS
+    await watch.refresh()
+    assert logged == []
+    clock.now += FRESH_SECONDS + 0.5
+    await watch.refresh()
+
+    assert [(event["event"], event["seconds"], event["answer_took"]) for event in logged] == [
+        ("integrations were not known", 0.5, 0.0),
+    ]
+
+
 async def test_a_snapshot_is_as_old_as_its_question(store: SqliteStore, clock: Clock) -> None:
     """An answer that was long on its way does not count as fresh."""
 

@@ -17,6 +17,10 @@ from mailroom.vault import Vault
 #: or two, and until it has looked it still sends requests here.
 FAREWELL_SECONDS = 3.0
 
+#: Seconds that a further gateway at a port waits until it can take in, and between two looks. Then it opens in any case:
+#: submissions are not all that is asked of it.
+OPEN_SECONDS, OPEN_LOOK_SECONDS = 5.0, 0.02
+
 #: Seconds that requests in progress may still take then; a body may take longer to arrive, but nobody's shutdown does.
 FINISH_SECONDS = 30.0
 
@@ -34,7 +38,10 @@ class Place(StrEnum):
 
 
 async def run_gateway(settings: Settings, place: Place = Place.ALONE) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was begun. It answers from the start, also without a database."""
+    """Serve until SIGTERM or SIGINT, then finish what was begun.
+
+    It answers from the start, also without a database; a further one at the same port once it can take in.
+    """
     require_deployment(settings)
     stop = stop_signal()
     if place is not Place.ALONE:
@@ -47,14 +54,26 @@ async def run_gateway(settings: Settings, place: Place = Place.ALONE) -> None:
         inside.push_async_callback(queue.aclose)
         gateway = Gateway(settings, store, queue, attachments, vault)
         async with contextlib.AsyncExitStack() as doors:
-            await _open_doors(doors, gateway, settings, place)
-            # Until it runs, its snapshot is not fresh, and so every submission is answered 1.
+            # Until it runs, its snapshot is not fresh, and so every submission is answered 1. A further one leaves the port
+            # to those that can take in.
+            if place is not Place.FURTHER:
+                await _open_doors(doors, gateway, settings, place)
             await unless_stopped(stop, prepare(settings, store, vault, attachments))
             await unless_stopped(stop, check_queue(queue))
             await inside.enter_async_context(gateway.running())
+            if place is Place.FURTHER:
+                await unless_stopped(stop, _ready_to_open(gateway))
+                await _open_doors(doors, gateway, settings, place)
             await stop.wait()
             gateway.stop_being_ready()
             await asyncio.sleep(FAREWELL_SECONDS)
+
+
+async def _ready_to_open(gateway: Gateway) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(OPEN_SECONDS):
+            while gateway.unready():  # noqa: ASYNC110 - several things make it ready, and not each of them tells
+                await asyncio.sleep(OPEN_LOOK_SECONDS)
 
 
 async def _open_doors(doors: contextlib.AsyncExitStack, gateway: Gateway, settings: Settings, place: Place) -> None:

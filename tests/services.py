@@ -65,6 +65,10 @@ def _ports() -> Iterator[int]:
 _next_ports = _ports()
 
 
+#: The state of a socket that waits for connections, as the kernel writes it.
+_LISTENING = "0A"
+
+
 def free_port() -> int:
     """A port of the loopback interface that nobody listens at, and nobody else in this test run is given."""
     for port in itertools.islice(_next_ports, PORTS_EACH):
@@ -74,6 +78,12 @@ def free_port() -> int:
                 listener.bind((LOOPBACK, port))
                 return port
     raise ServiceFailed(f"no port is free among the {PORTS_EACH} of this process")
+
+
+def listening_at(port: int) -> int:
+    """How many sockets of this machine's IPv4 wait for connections at this port: several where processes share it."""
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == _LISTENING for row in rows)
 
 
 class _Program:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.journeys.office import FORM
 from tests.processes import Running, becomes, letters, mailroom, running
-from tests.services import Postgres, RabbitMQ, free_port
+from tests.services import Postgres, RabbitMQ, free_port, listening_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,13 @@ class Deployment:
         url = f"http://{self.variables['MAILROOM_LISTEN']}/genesys/2/email/support"
         async with aiohttp.ClientSession() as session, session.post(url, data=FORM) as answer:
             return dict(await answer.json())
+
+
+async def shared_by(port: int, processes: int) -> None:
+    """Return once so many listen at this port."""
+    async with asyncio.timeout(60):
+        while listening_at(port) != processes:
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture
@@ -184,6 +191,28 @@ async def test_several_processes_share_the_port(deployment: Deployment) -> None:
     assert len(found) == answers.count(0)
     assert code == 0, gateway.said
     assert not any(alive(pid) for pid in last)
+
+
+async def test_a_process_that_starts_takes_nobody_from_those_that_work(
+    deployment: Deployment, postgres: Postgres
+) -> None:
+    """A further process at a port opens it once it can take in: before that it would tell people to come again."""
+    await mailroom(deployment.folder, deployment.variables, "migrate")
+    port = int(deployment.variables["MAILROOM_LISTEN"].rpartition(":")[2])
+    with deployment.process("gateway", "--processes", "2") as gateway:
+        await shared_by(port, 2)
+        _, further = gateway.children()
+        postgres.stop()
+        os.kill(further, signal.SIGKILL)
+        await gateway.says("is started again")
+        async with asyncio.timeout(60):
+            while '"waiting_for":"database"' not in gateway.said.partition("is started again")[2]:
+                await asyncio.sleep(0.05)
+        without_database = listening_at(port)
+        postgres.start()
+        await shared_by(port, 2)
+
+    assert without_database == 1
 
 
 async def test_processes_do_not_outlive_their_supervisor(deployment: Deployment) -> None:

@@ -75,7 +75,7 @@ def rounds(options: Options) -> Iterator[dict[str, dict[str, dict[str, float]]]]
                         # A steady rate says the same in every round, and takes longer than everything else with a clock.
                         measure(run, cases, drains=known[name].drains, steady=number == 0)
                     except (BadLoad, NotDelivered, NotTheSame) as error:
-                        raise NotTheSame(f"{known[name].title}: {error}") from error
+                        raise NotTheSame(f"{known[name].title}: {error}{places.last_words()}") from error
                 found[name] = run.figures
                 print(f"round {number + 1}: {known[name].title} took {time.monotonic() - begun:.0f} s", flush=True)
             yield found

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from benchmarks.stacks import Places, StackFailed
 from mailroom.integration import ReportedState
 from mailroom.pace import LEAST_RATE
 from tests.builders import migrated
-from tests.services import free_port
+from tests.services import free_port, listening_at
 
 #: On two cores that everything shares. A second gateway takes small forms in three quarters faster, end to end it changes
 #: nothing; a second worker makes the groups of claims and settlements smaller, and delivers less.
@@ -62,13 +63,13 @@ class Processes:
             )
         self._running.append(process)
 
-    def wait_answering(self, url: str) -> None:
-        """Return once whoever listens there answers, several times in a row; raises StackFailed."""
-        answers = 0
+    def wait_answering(self, url: str, processes: int = 1) -> None:
+        """Return once so many listen there, and answer several times in a row; raises StackFailed."""
+        answers, port = 0, urllib.parse.urlsplit(url).port or 0
 
         def answered() -> bool:
             nonlocal answers
-            answers = answers + 1 if _answers(url) else 0
+            answers = answers + 1 if listening_at(port) >= processes and _answers(url) else 0
             return answers >= READY_ANSWERS
 
         self._wait(answered)
@@ -131,7 +132,7 @@ class Mailroom:
         self._prepare()
         admin = f"127.0.0.1:{free_port()}"
         self._intake.start(["-m", "gateway", "--processes", str(self._gateways)], MAILROOM_ADMIN_LISTEN=admin)
-        self._intake.wait_answering(f"http://127.0.0.1:{self._port}/readyz")
+        self._intake.wait_answering(f"http://127.0.0.1:{self._port}/readyz", self._gateways)
 
     def _prepare(self) -> None:
         """Tables, and an integration whose first live test a worker made."""
@@ -260,7 +261,7 @@ class Bare:
         self._tables.wait_ended()
         for _ in range(self._gateways):
             self._program(self._intake, "web")
-        self._intake.wait_answering(self.url())
+        self._intake.wait_answering(self.url(), self._gateways)
 
     def stop_intake(self) -> None:
         """End them."""

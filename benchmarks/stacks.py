@@ -34,6 +34,10 @@ START_SECONDS, STOP_SECONDS = 60.0, 30.0
 FASTAPI_CONSUMERS, EXPRESS_CONSUMERS = 2, 1
 
 
+#: Of what a process said the last lines are told, and of each so many characters.
+LAST_LINES, MOST_OF_A_LINE = 8, 300
+
+
 class StackFailed(Exception):
     """A stack is not installed, or did not start; the text ends with what it said last."""
 
@@ -46,6 +50,11 @@ class Places:
     database_url: str
     smtp_port: int
     folder: Path
+
+    def last_words(self) -> str:
+        """What the processes of the stack said last, but for what is only news; empty where they said nothing."""
+        said = {file: _complaints(file.read_text(errors="replace")) for file in sorted(self.folder.rglob("*-said"))}
+        return "".join(f"\n{file.stem} said last:\n  " + "\n  ".join(lines) for file, lines in said.items() if lines)
 
 
 class Stack(Protocol):
@@ -295,6 +304,12 @@ class Postfix:
 
     def _command(self, word: str) -> None:
         _done(["/usr/sbin/postfix", "-c", str(self._folder / "configuration"), word])
+
+
+def _complaints(said: str) -> list[str]:
+    """The last lines that say more than that somebody is ready, or that all is well."""
+    lines = (line for line in said.splitlines() if line.strip() not in {"", "ready"} and '"level":"info"' not in line)
+    return [line[:MOST_OF_A_LINE] for line in lines][-LAST_LINES:]
 
 
 def _done(command: Sequence[str]) -> None:

@@ -138,26 +138,24 @@ NEVER = datetime(9999, 1, 1, tzinfo=EPOCH.tzinfo)
 def accept(tx: Connection, group: Sequence[NewMessage]) -> list[None]:
     """Commit a group of messages, all or none."""
     if tx.dialect.name == "postgresql":
-        _ACCEPT.execute(tx, _accept_arrays(group))
+        _ACCEPT.execute(tx, _accept_values(group))
     else:
         _accept_rows(tx, group)
     return [None] * len(group)
 
 
-# The bodies are no part of what is given to all: it is kept until the last of them has read it, and would be copied each
-# time: four bodies of 300 KB cost the database a seventh more.
+# One array of rows instead of one for each column: the driver looks at every element of an array before it writes it, and
+# the server keeps a list for each. The bodies are one value beside it: what is given is kept until the last of the
+# inserts has read it.
 _ACCEPT = DirectStatement("""
     WITH given AS (
-        SELECT * FROM unnest(
-            CAST(:id AS uuid[]), CAST(:kind AS text[]), CAST(:service AS text[]), CAST(:tenant AS text[]),
-            CAST(:integration_id AS uuid[]), CAST(:recipient AS text[]), CAST(:sender AS text[]),
-            CAST(:subject AS text[]), CAST(:size AS bigint[]), CAST(:accepted_at AS timestamptz[]),
-            CAST(:expires_at AS timestamptz[]), CAST(:status AS text[]), CAST(:wake_at AS timestamptz[])
-        ) AS g (id, kind, service, tenant, integration_id, recipient, sender, subject, size, accepted_at, expires_at,
-                status, wake_at)
+        SELECT id, kind, service, tenant, integration_id, recipient, sender, subject, size,
+               to_timestamp(accepted_at) AS accepted_at, to_timestamp(expires_at) AS expires_at, status,
+               body_begins, body_bytes
+        FROM unnest(CAST(:rows AS accepted_message[]))
     ), said AS (
         INSERT INTO contents (message_id, body)
-        SELECT * FROM unnest(CAST(:id AS uuid[]), CAST(:body AS bytea[]))
+        SELECT id, substring(CAST(:bodies AS bytea) FROM body_begins FOR body_bytes) FROM given
     ), kept AS (
         INSERT INTO messages (id, kind, service, tenant, integration_id, recipient, sender, subject, size,
                               accepted_at, expires_at)
@@ -168,18 +166,26 @@ _ACCEPT = DirectStatement("""
         SELECT * FROM unnest(CAST(:file_key AS text[]), CAST(:file_message AS uuid[]))
     )
     INSERT INTO live (id, kind, integration_id, status, queued_at, expires_at, wake_at)
-    SELECT id, kind, integration_id, status, accepted_at, expires_at, wake_at FROM given
+    SELECT id, kind, integration_id, status, accepted_at, expires_at,
+           CASE WHEN status = 'held' THEN CAST(:never AS timestamptz) END
+    FROM given
 """)
 
 
-def _accept_arrays(group: Sequence[NewMessage]) -> dict[str, Any]:
-    columns = ("id", "kind", "service", "tenant", "integration_id", "recipient", "sender", "subject", "size",
-               "accepted_at", "expires_at", "status", "body")  # fmt: skip
-    arrays: dict[str, Any] = {name: [getattr(message, name) for message in group] for name in columns}
-    arrays["wake_at"] = [_sleep_of(message) for message in group]
-    arrays["file_key"] = [key for message in group for key in message.files]
-    arrays["file_message"] = [message.id for message in group for _ in message.files]
-    return arrays
+def _accept_values(group: Sequence[NewMessage]) -> dict[str, Any]:
+    rows, begins = [], 1
+    for m in group:
+        # In the order of `accepted_message` in the schema. Numbers, because the driver takes ten times as long over moments.
+        rows.append((m.id, m.kind, m.service, m.tenant, m.integration_id, m.recipient, m.sender, m.subject, m.size,
+                     m.accepted_at.timestamp(), m.expires_at.timestamp(), m.status, begins, len(m.body)))  # fmt: skip
+        begins += len(m.body)
+    return {
+        "rows": rows,
+        "bodies": b"".join([message.body for message in group]),
+        "file_key": [key for message in group for key in message.files],
+        "file_message": [message.id for message in group for _ in message.files],
+        "never": NEVER,
+    }
 
 
 #: The same on SQLite, given to the driver as they are: SQLAlchemy takes longer over each value than SQLite does.

@@ -64,6 +64,29 @@ async def test_a_claim_brings_all_that_an_attempt_needs(store: Store, integratio
     assert await status_of(store, message.id) is Status.SENDING
 
 
+async def test_each_of_a_group_has_its_own(store: Store, integration_id: UUID) -> None:
+    """Bodies of any bytes and any length, an empty one too, and moments to the microsecond come back as they were given."""
+    dice = random.Random(7)  # noqa: S311 - the same in every run
+    group = [
+        a_message(
+            integration_id, body=dice.randbytes(length), subject=f"Number {length}",
+            accepted_at=NOW + timedelta(microseconds=dice.randrange(10**15)),
+        )
+        for length in (3, 0, 1, 2500, 70_000, 0, 12)
+    ]  # fmt: skip
+    await store.statement(messages.accept, group)
+
+    taken = await store.statement(messages.claim, [message.id for message in group], uuid4())
+    for message in group:
+        claim = taken[message.id]
+        assert (claim.body, claim.accepted_at, claim.expires_at) == (
+            message.body,
+            message.accepted_at,
+            message.expires_at,
+        )
+        assert (await standing_of(store, message.id)).subject == message.subject
+
+
 async def test_a_claim_that_nobody_works_on_is_handed_back(store: Store, integration_id: UUID) -> None:
     """A session queues anew what it has claimed itself; what is another's, or has ended, stays as it is."""
     session = uuid4()

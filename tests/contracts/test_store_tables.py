@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from mailroom.store.opening import SchemaMismatch, _config, check_schema, migrate, open_store
 from mailroom.store.port import Store
-from mailroom.store.schema import metadata
+from mailroom.store.schema import ACCEPTED_MESSAGE, metadata
 from tests.builders import NOW, migrated
 from tests.services import Postgres
 
@@ -136,3 +136,19 @@ async def test_the_tables_are_laid_out_as_measured(connection: Store) -> None:
     assert storage == "e"
     assert sleeping.endswith("(wake_at, integration_id, id) WHERE (wake_at IS NOT NULL)")
     assert waiting.endswith("(integration_id) WHERE (ended_at IS NULL)")
+
+
+async def test_what_is_accepted_has_the_row_that_it_comes_in(connection: Store) -> None:
+    """The values of an accepted message are read as the columns, types and order of its row say."""
+
+    def columns(tx: Connection) -> list[tuple[str, str]]:
+        found = tx.execute(
+            sa.text(
+                "SELECT attname::text, format_type(atttypid, atttypmod) "
+                "FROM pg_attribute JOIN pg_type ON attrelid = typrelid "
+                "WHERE typname = 'accepted_message' AND attnum > 0 ORDER BY attnum"
+            )
+        )
+        return [(name, type_) for name, type_ in found]
+
+    assert tuple(await connection.read(columns)) == ACCEPTED_MESSAGE

@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from mailroom.loops import really_cancelled
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -85,24 +83,9 @@ class Batch(Generic[Item, Result]):
         self._take_off_soon()
         return future
 
-    async def add(self, item: Item, within: float | None = None) -> Result:
-        """Join the line and return the item's result. Raises LineFull, LineClosed, or what ended its flush.
-
-        Raises TimeoutError when there is none `within` so many seconds.
-        """
-        future = self.put(item)
-        if within is None:
-            return await future
-        # An asyncio.timeout around each of thousands a second takes three times as long.
-        leaving = future.get_loop().call_later(within, future.cancel)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if really_cancelled():
-                raise
-            raise TimeoutError from None
-        finally:
-            leaving.cancel()
+    async def add(self, item: Item) -> Result:
+        """Join the line and return the item's result. Raises LineFull, LineClosed, or what ended its flush."""
+        return await self.put(item)
 
     async def aclose(self) -> None:
         """Take nothing more and return once the line is empty."""
@@ -154,7 +137,7 @@ class Batch(Generic[Item, Result]):
         size = 0
         while self._line and len(group) < self._max_items:
             item, future = self._line[0]
-            if not future.cancelled():
+            if not future.done():
                 size += self._size_of(item)
                 if group and size > self._max_bytes:
                     break

@@ -72,34 +72,6 @@ async def test_one_item_is_flushed_at_once(flusher: Flusher) -> None:
     assert flusher.groups == [[7]]
 
 
-async def test_who_waited_long_enough_leaves(flusher: Flusher) -> None:
-    """There is no result within the time: TimeoutError; and who left before its flush began is left out of it."""
-    line = flusher.line()
-    flusher.open.clear()
-    first = asyncio.create_task(line.add(1))
-    while not flusher.groups:
-        await asyncio.sleep(0)
-    with pytest.raises(TimeoutError):
-        await line.add(2, within=0.01)
-    third = asyncio.create_task(line.add(3, within=60))
-    await asyncio.sleep(0)
-    flusher.open.set()
-    assert [await first, await third] == [1, 9]
-    assert flusher.groups == [[1], [3]]
-
-
-async def test_who_is_cancelled_while_waiting_is_cancelled(flusher: Flusher) -> None:
-    """A time to leave changes nothing about who is told to leave."""
-    flusher.open.clear()
-    waiting = asyncio.create_task(flusher.line().add(1, within=60))
-    while not flusher.groups:
-        await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    flusher.open.set()
-
-
 async def test_what_arrives_during_a_flush_makes_up_the_next(flusher: Flusher) -> None:
     """However many arrive while one flush is under way, one more flush serves them all, in order."""
     line = flusher.line()

@@ -6,6 +6,7 @@ and with them what one statement is worth.
 """
 
 import asyncio
+import functools
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -73,12 +74,12 @@ class Batch(Generic[Item, Result]):
         return len(self._line)
 
     def put(self, item: Item) -> "asyncio.Future[Result]":
-        """Join the line now; the future is the item's result. Raises LineFull or LineClosed."""
+        """Join the line now; the future is the item's result, or what ended its flush. Raises LineFull or LineClosed."""
         if self._closed:
             raise LineClosed
         if len(self._line) >= self._max_waiting:
             raise LineFull
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Result] = self._loop.create_future()
         self._line.append((item, future))
         self._take_off_soon()
         return future
@@ -86,6 +87,11 @@ class Batch(Generic[Item, Result]):
     async def add(self, item: Item) -> Result:
         """Join the line and return the item's result. Raises LineFull, LineClosed, or what ended its flush."""
         return await self.put(item)
+
+    @functools.cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The one that this line is used in; to ask which is running costs a call of the kernel each time."""
+        return asyncio.get_running_loop()
 
     async def aclose(self) -> None:
         """Take nothing more and return once the line is empty."""
@@ -96,14 +102,17 @@ class Batch(Generic[Item, Result]):
 
     def _take_off_soon(self) -> None:
         """Start a flush for whoever waits, unless as many are in flight as may, or the last one started just now."""
-        if not self._line or len(self._flying) >= self._most_flights:
+        waiting = len(self._line)
+        if not waiting or len(self._flying) >= self._most_flights:
             return
+        if self._flying and self._starting is not None and waiting < self._max_items and not self._closed:
+            return  # the timer looks whether the flight takes too long
         pause = max(self._pause, self._beside) if self._flying else self._pause
-        wait = self._last_start + pause - asyncio.get_running_loop().time() if pause else 0.0
-        if wait <= 0 or self._closed or len(self._line) >= self._max_items:
+        wait = self._last_start + pause - self._loop.time() if pause else 0.0
+        if wait <= 0 or self._closed or waiting >= self._max_items:
             self._take_off()
         elif self._starting is None:
-            self._starting = asyncio.get_running_loop().call_later(wait, self._start)
+            self._starting = self._loop.call_later(wait, self._start)
 
     def _start(self) -> None:
         self._starting = None
@@ -111,12 +120,12 @@ class Batch(Generic[Item, Result]):
 
     def _take_off(self) -> None:
         self._note_start()
-        task = asyncio.get_running_loop().create_task(self._fly())
+        task = self._loop.create_task(self._fly())
         self._flying.add(task)
         task.add_done_callback(self._landed)
 
     def _note_start(self) -> None:
-        self._last_start = asyncio.get_running_loop().time()
+        self._last_start = self._loop.time()
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._flying.discard(task)
@@ -136,12 +145,12 @@ class Batch(Generic[Item, Result]):
         group: list[tuple[Item, asyncio.Future[Result]]] = []
         size = 0
         while self._line and len(group) < self._max_items:
-            item, future = self._line[0]
+            item, future = member = self._line[0]
             if not future.done():
                 size += self._size_of(item)
                 if group and size > self._max_bytes:
                     break
-                group.append((item, future))
+                group.append(member)
             self._line.popleft()
         return group
 

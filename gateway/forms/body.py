@@ -278,11 +278,10 @@ async def _read_multipart(body: _Body, boundary: str, options: EmailOptions, att
 
 async def _take_all(regular: list[RegularPart], parts: "_Parts") -> None:
     for part in regular:
-        parts.begin(part.name, part.filename)
-        if not parts.in_file:
-            parts.take_of_field(part.content)
-            parts.end_field()
+        if not _is_file(part.name, part.filename):
+            parts.take_field(part.name, part.content)
             continue
+        parts.begin(part.name, part.filename)
         if part.content:
             await parts.take_of_file(part.content)
         await parts.end_file()
@@ -346,6 +345,11 @@ class _Start:
         return seen[at + 2 :]
 
 
+def _is_file(name: str, filename: str | None) -> bool:
+    """A part with a file's name is a file, whatever its field is called, and so is every part called `files`."""
+    return filename is not None or name == "files"
+
+
 class _Parts:
     """The parts of a multipart form, one at a time."""
 
@@ -360,8 +364,8 @@ class _Parts:
         self._value = bytearray()
 
     def begin(self, name: str, filename: str | None) -> None:
-        """A part with a file's name is a file, whatever its field is called, and so is every part called `files`."""
-        if filename is None and name != "files":
+        """What follows is of this part."""
+        if not _is_file(name, filename):
             self._field = name
             self._value = bytearray()
             self._file = None
@@ -375,6 +379,10 @@ class _Parts:
     def in_file(self) -> bool:
         """Whether the part is a file."""
         return self._file is not None
+
+    def take_field(self, name: str, value: bytes) -> None:
+        """A whole part that is none."""
+        self._fields.add(name, value)
 
     def take_of_field(self, data: bytes) -> None:
         """Some bytes of a part that is none."""

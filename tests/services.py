@@ -173,6 +173,57 @@ def _plain_environment(**more: str) -> dict[str, str]:
 Preparation = Callable[[str], Coroutine[Any, Any, None]]
 
 
+#: Nobody is connected any more, and there is no row in any table but the one that tells the tables' version.
+_EMPTY = """
+DO $$
+DECLARE one regclass;
+BEGIN
+  PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid();
+  SET LOCAL session_replication_role = replica;
+  FOR one IN SELECT oid FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+    AND relname <> 'alembic_version'
+  LOOP
+    EXECUTE 'DELETE FROM ' || one;
+  END LOOP;
+  FOR one IN SELECT oid FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace
+  LOOP
+    EXECUTE 'ALTER SEQUENCE ' || one || ' RESTART';
+  END LOOP;
+END $$;
+"""
+
+#: Everything that a test may have changed, as one value: tables, columns, what holds them together, what the planner
+#: knows of them, settings, rows; and whether its files are still small.
+_LOOKS = """
+SELECT md5(concat_ws(';',
+  (SELECT string_agg(concat_ws(',', relname, relkind, relpages, reltuples, reloptions::text), ';' ORDER BY relname)
+     FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+  (SELECT string_agg(concat_ws(',', relname, attname, atttypid, attnotnull, attnum), ';' ORDER BY relname, attnum)
+     FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid WHERE relnamespace = 'public'::regnamespace),
+  (SELECT string_agg(conname || pg_get_constraintdef(oid), ';' ORDER BY conname, conrelid::regclass::text)
+     FROM pg_constraint WHERE connamespace = 'public'::regnamespace),
+  (SELECT string_agg(indexdef, ';' ORDER BY indexname) FROM pg_indexes WHERE schemaname = 'public'),
+  (SELECT string_agg(tgname || pg_get_triggerdef(oid), ';' ORDER BY tgname) FROM pg_trigger WHERE NOT tgisinternal),
+  (SELECT string_agg(proname || prosrc, ';' ORDER BY proname) FROM pg_proc
+     WHERE pronamespace = 'public'::regnamespace),
+  (SELECT string_agg(nspname, ';' ORDER BY nspname) FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'),
+  (SELECT string_agg(extname, ';' ORDER BY extname) FROM pg_extension),
+  (SELECT string_agg(setconfig::text, ';' ORDER BY setconfig::text) FROM pg_db_role_setting),
+  (SELECT string_agg(relname || query_to_xml('SELECT count(*) FROM ' || oid::regclass, false, true, '')::text, ';'
+     ORDER BY relname) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace),
+  pg_database_size(current_database()) < 14000000
+)) AS looks
+"""
+
+#: It fails unless the database looks like new, and renames it, so that whoever still has its old address is refused.
+_KEEP = """ \\gset
+SELECT 1 / (:'looks' = '{fresh}')::int;
+\\connect postgres
+ALTER DATABASE "{name}" RENAME TO "{new}";
+"""
+
+
 class Postgres:
     """A PostgreSQL server. `fsync` is off: a test machine's power is not among the faults tested, unless asked for."""
 
@@ -191,7 +242,11 @@ class Postgres:
         self._program: _Program | None = None
         self._numbers = itertools.count(1)
         self._templates: dict[Preparation, str] = {}
-        self._disposable: list[str] = []
+        #: Databases that tests were given, with what prepared them; and those that are as good as new again.
+        self._given: dict[str, Preparation | None] = {}
+        self._spare: dict[Preparation, list[str]] = {}
+        #: What a database looks like that the preparation has just made.
+        self._fresh: dict[Preparation, str] = {}
         self._initialise()
 
     def _initialise(self) -> None:
@@ -274,13 +329,21 @@ class Postgres:
     def new_database(self, prepared_by: Preparation | None = None) -> str:
         """The URL of a database of the caller's own, gone when the test ends.
 
-        The preparation runs once per test run, on a template; every later database with it is a copy of that.
+        The preparation runs once per test run, on a template; every later database with it is a copy of that, or one
+        that a test has left and that looks like a copy again: a copy has a thousand files, and takes longer than most
+        tests.
         """
-        template = "template0" if prepared_by is None else self._template(prepared_by)
-        name = f"test_{next(self._numbers)}"
-        self.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-        self._disposable.append(name)
+        if prepared_by is not None and self._spare.get(prepared_by):
+            name = self._spare[prepared_by].pop()
+        else:
+            template = "template0" if prepared_by is None else self._template(prepared_by)
+            name = self._new_name()
+            self.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        self._given[name] = prepared_by
         return self.url(name)
+
+    def _new_name(self) -> str:
+        return f"test_{next(self._numbers)}"
 
     def _template(self, prepared_by: Preparation) -> str:
         if prepared_by not in self._templates:
@@ -289,15 +352,27 @@ class Postgres:
             _run_elsewhere(prepared_by(self.url(name)))
             # A copy is refused while the preparation's last connection is still on its way out.
             self._templates[prepared_by] = name
+            self._fresh[prepared_by] = self.run_sql(_LOOKS, name)
         return self._templates[prepared_by]
 
     def tidy(self) -> None:
         """Run again, without the databases of the last test."""
-        if self._disposable or not self.running:
+        if self._given or not self.running:
             self.start()
-            for name in self._disposable:
-                self.run_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-            self._disposable.clear()
+            for name, prepared_by in self._given.items():
+                if prepared_by is None or not self._emptied(name, prepared_by):
+                    self.run_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            self._given.clear()
+
+    def _emptied(self, name: str, prepared_by: Preparation) -> bool:
+        """Keep a database for another test, without its rows and under another name; False when it is no longer as new."""
+        new_name, fresh = self._new_name(), self._fresh[prepared_by]
+        try:
+            self.run_sql(_EMPTY + _LOOKS + _KEEP.format(name=name, new=new_name, fresh=fresh), name)
+        except ServiceFailed:
+            return False
+        self._spare.setdefault(prepared_by, []).append(new_name)
+        return True
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -32,7 +32,7 @@ TOLD = (BadSettings, AddressTaken, AttachmentsElsewhere, AlreadyOpen, WrongTopol
 #: New objects after which Python looks for those that only know each other: how many at first, and after how many such
 #: looks at the young ones it looks at older ones, and at all. By itself (700, 10, 10) it looks at all several times a
 #: second where thousands are connected, for 50 ms each time. Most of our objects go without being looked for.
-_RUBBISH = (20_000, 20, 50)
+RUBBISH = (20_000, 20, 50)
 
 
 class Stopped(Exception):
@@ -60,7 +60,7 @@ def run_process(
 def ready() -> asyncio.Runner:
     """What runs a process of ours: it may have thousands of connections."""
     _open_as_many_as_allowed()
-    gc.set_threshold(*_RUBBISH)
+    gc.set_threshold(*RUBBISH)
     return asyncio.Runner(loop_factory=quick_loop)
 
 

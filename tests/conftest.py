@@ -1,6 +1,7 @@
 """What every test may ask for: real services, started when first asked for, and the events that were logged."""
 
 import asyncio
+import gc
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import settings
 from structlog.testing import capture_logs
 
-from mailroom.process import quick_loop
+from mailroom.process import RUBBISH, quick_loop
 from mailroom.store.sqlite import SqliteStore
 from tests.builders import migrated
 from tests.services import Postgres, RabbitMQ, Services, Sink, missing_services
@@ -39,6 +40,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ()) if name in SERVICES}
     if missing := missing_services(wanted):
         raise pytest.UsageError(_not_installed(missing))
+    # Thousands of tests were collected, and stay: who looks for rubbish, as our processes do, need not look at them.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*RUBBISH)
 
 
 def _not_installed(packages: list[str]) -> str:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from mailroom.message import DEAD_LETTERS, ENDED, Kind, Status
 from mailroom.store import dead_letters
 from mailroom.store.absent import insert_absent
 from mailroom.store.direct import DirectStatement
-from mailroom.store.schema import EPOCH, attempts, contents, files, live, messages, since_1970
+from mailroom.store.schema import EPOCH, attempts, contents, files, live, messages, moment_of, since_1970
 
 #: A message in hand of so many workers that died has one more chance, by itself: its neighbours do not die of it again.
 CRASHES_ALLOWED = 2
@@ -308,23 +309,21 @@ _CLAIM = DirectStatement(f"""
     RETURNING {_CLAIM_COLUMNS}
 """)  # noqa: S608
 
-_TAKE = sa.text(f"""
+#: The same on SQLite, given to the driver as they are (see _KEEP).
+_TAKE = f"""
     UPDATE live SET status = 'sending', session = :session, claim = claim + 1
     WHERE id IN (SELECT value FROM json_each(:ids)) AND {_KNOWN}
       AND (status = 'queued'
            OR status = 'sending' AND session = :session AND id IN (SELECT value FROM json_each(:doubtful)))
       AND (crashes < {CRASHES_ALLOWED} OR id = :suspect)
     RETURNING id
-""")  # noqa: S608 - as above
+"""  # noqa: S608 - as above
 
-_READ_TAKEN = sa.text(f"""
+_READ_TAKEN = f"""
     SELECT {_CLAIM_COLUMNS.replace("octet_length", "length")}
     FROM live AS l JOIN messages AS m ON m.id = l.id JOIN contents AS c ON c.message_id = l.id
     WHERE l.id IN (SELECT value FROM json_each(:ids))
-""").columns(  # noqa: S608 - as above
-    live.c.id, live.c.kind, live.c.integration_id, live.c.claim, live.c.attempts, live.c.blamed,
-    live.c.possible_duplicate, live.c.expires_at, messages.c.accepted_at, contents.c.body,
-)  # fmt: skip
+"""  # noqa: S608 - as above
 
 
 def _claim_sqlite(
@@ -332,12 +331,28 @@ def _claim_sqlite(
 ) -> dict[UUID, Claimed]:
     given = {"ids": _hexes(ids), "session": session.hex, "doubtful": _hexes(doubtful)}
     given["suspect"] = suspect.hex if suspect else ""
-    taken = tx.execute(_TAKE, given)
-    mine = [row.id for row in taken]
+    mine = [id_ for (id_,) in tx.exec_driver_sql(_TAKE, given)]
     if not mine:
         return {}
-    rows = tx.execute(_READ_TAKEN, {"ids": json.dumps(mine), "carried": CARRIED_BY_CLAIM})
-    return {row.id: _claimed(row._mapping, session) for row in rows}  # noqa: SLF001 - SQLAlchemy's public name for it
+    asked = {id_.hex: id_ for id_ in ids}
+    rows = tx.exec_driver_sql(_READ_TAKEN, {"ids": json.dumps(mine), "carried": CARRIED_BY_CLAIM})
+    return {asked[row[0]]: _claimed(_row_of_sqlite(row, asked[row[0]]), session) for row in rows}
+
+
+def _row_of_sqlite(row: Any, message_id: UUID) -> dict[str, Any]:
+    """The columns of a claim by their names, as PostgreSQL has them."""
+    _, kind, through, number, tries, blamed, possible_duplicate, expires_at, accepted_at, body = row
+    return {
+        "id": message_id, "kind": kind, "integration_id": _integration(through), "claim": number, "attempts": tries,
+        "blamed": blamed, "possible_duplicate": possible_duplicate, "expires_at": moment_of(expires_at),
+        "accepted_at": moment_of(accepted_at), "body": body,
+    }  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _integration(hexadecimal: str) -> UUID:
+    """Read once for all messages that leave through it."""
+    return UUID(hexadecimal)
 
 
 def _hexes(ids: Sequence[UUID]) -> str:
@@ -530,22 +545,39 @@ _END = sa.update(messages).where(messages.c.id == sa.bindparam("ended_id"))
 _OVERRULE = _END.where(messages.c.claims == sa.bindparam("ended_claim"), messages.c.status.in_(DEAD_LETTERS))
 
 
-_CLAIMS = sa.text("SELECT id, claim FROM live WHERE id IN (SELECT value FROM json_each(:ids))").columns(
-    live.c.id, live.c.claim
-)
-_LEAVE = sa.text("DELETE FROM live WHERE id IN (SELECT value FROM json_each(:ids))")
+# What was sent under a claim that is still the message's, given to the driver as it is (see _KEEP).
+_LEAVE = """
+    DELETE FROM live
+    WHERE (id, claim) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
+    RETURNING id, claim
+"""
+_END_SENT = """
+    UPDATE messages SET status = 'sent', ended_at = ?, reason = ?, reply = ?, attempts = ?, claims = ?,
+           possible_duplicate = ?, tls = ?, took = ?
+    WHERE id = ?
+"""
 
 
 def _settle_sqlite(tx: Connection, group: Sequence[Settlement]) -> set[UUID]:
     """Those that stood. What was sent under a claim that is still the message's, as nearly all are, goes together."""
-    claims = {row.id: row.claim for row in tx.execute(_CLAIMS, {"ids": _hexes([s.id for s in group])})}
-    sent = [s for s in group if s.status is Status.SENT and claims.get(s.id) == s.claim]
-    if sent:
-        tx.execute(_LEAVE, {"ids": _hexes([s.id for s in sent])})
-        tx.execute(_END, [{"ended_id": s.id} | _ending(s) for s in sent])
-        _record(tx, [s for s in sent if not _stands_in_messages(s)])
-    together = {s.id for s in sent}
+    together = _settle_sent_rows(tx, [s for s in group if s.status is Status.SENT])
     return together | {s.id for s in group if s.id not in together and _settle_row(tx, s)}
+
+
+def _settle_sent_rows(tx: Connection, sent: Sequence[Settlement]) -> set[UUID]:
+    if not sent:
+        return set()
+    claims = json.dumps([(s.id.hex, s.claim) for s in sent])
+    left = {(id_, number) for id_, number in tx.exec_driver_sql(_LEAVE, (claims,))}
+    ended = [s for s in sent if (s.id.hex, s.claim) in left]
+    if ended:
+        tx.exec_driver_sql(_END_SENT, [_end_of_sqlite(s) for s in ended])
+        _record(tx, [s for s in ended if not _stands_in_messages(s)])
+    return {s.id for s in ended}
+
+
+def _end_of_sqlite(s: Settlement) -> tuple[Any, ...]:
+    return (since_1970(s.at), s.reason, s.reply, s.attempts, s.claim, s.possible_duplicate, s.tls, s.took, s.id.hex)
 
 
 def _settle_row(tx: Connection, s: Settlement) -> bool:

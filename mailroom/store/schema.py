@@ -17,6 +17,11 @@ def since_1970(moment: datetime | None) -> int | None:
     return None if moment is None else (moment - EPOCH) // _MICROSECOND
 
 
+def moment_of(microseconds: int | None) -> datetime | None:
+    """The moment that SQLite keeps as so many microseconds since 1970."""
+    return None if microseconds is None else EPOCH + timedelta(microseconds=microseconds)
+
+
 class Instant(sa.TypeDecorator[datetime]):
     """A moment in UTC: timestamptz on PostgreSQL, whole microseconds since 1970 on SQLite."""
 
@@ -37,9 +42,7 @@ class Instant(sa.TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
         """What we are given back."""
-        if value is None or isinstance(value, datetime):
-            return value
-        return EPOCH + timedelta(microseconds=value)
+        return value if isinstance(value, datetime) else moment_of(value)
 
 
 class Numbers(sa.TypeDecorator[list[int]]):

@@ -2,7 +2,7 @@
 
 No added delay when idle: the first item starts a flush at once, and under load one statement or one publish serves as
 many items as gathered meanwhile. Where nobody waits for the answer, a line may `pause` after each start: groups grow,
-and with them what one statement is worth.
+and with them what one statement is worth. A `patient` line lets its first item wait as long.
 """
 
 import asyncio
@@ -34,11 +34,12 @@ class Batch(Generic[Item, Result]):
     `flush` gets the items of one group and returns their results in the same order. When it raises `data_error`, the group
     is repeated one item at a time, so that only the bad one fails. Whatever else ends a flush, CancelledError included, is
     raised to its members, and the next flush starts all the same. Who stopped waiting before its flush began is left out.
-    `pause` is the least number of seconds from one start to the next, but for a group that is full. There is one flush at
-    a time; where one takes longer than `beside` seconds, a second one starts beside it.
+    `pause` is the least number of seconds from one start to the next, but for a group that is full; where the line is
+    `patient`, it is also the least from the first item of a quiet line. There is one flush at a time; where one takes
+    longer than `beside` seconds, a second one starts beside it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each bounds a group, or when it starts
         self,
         flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
         *,
@@ -48,6 +49,7 @@ class Batch(Generic[Item, Result]):
         size_of: Callable[[Item], int] = lambda _: 0,
         max_bytes: int = 2_000_000,
         pause: float = 0.0,
+        patient: bool = False,
         beside: float = math.inf,
     ) -> None:
         self._flush = flush
@@ -57,6 +59,7 @@ class Batch(Generic[Item, Result]):
         self._size_of = size_of
         self._max_bytes = max_bytes
         self._pause = pause
+        self._patient = patient
         self._beside = beside
         self._most_flights = 1 if beside == math.inf else 2
         self._last_start = float("-inf")
@@ -79,6 +82,8 @@ class Batch(Generic[Item, Result]):
             raise LineClosed
         if len(self._line) >= self._max_waiting:
             raise LineFull
+        if self._patient and not self._line and not self._flying:
+            self._note_start()
         future: asyncio.Future[Result] = self._loop.create_future()
         self._line.append((item, future))
         self._take_off_soon()

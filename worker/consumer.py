@@ -156,7 +156,14 @@ class Consumer:
             beside=PAUSE_SECONDS,
         )
         self.settles: Batch[Settlement, bool] = Batch(
-            self._settle, max_items=MOST_IN_GROUP, max_waiting=100_000, data_error=BadRow, pause=PAUSE_SECONDS
+            self._settle,
+            max_items=MOST_IN_GROUP,
+            max_waiting=100_000,
+            data_error=BadRow,
+            pause=PAUSE_SECONDS,
+            # Whoever submits one form after the other does so when the mail before has been sent: its commit would share
+            # the database with the settlement of that mail, for which nobody waits.
+            patient=True,
         )
 
     def idle(self) -> str | None:

@@ -46,12 +46,12 @@ class Flusher:
 
     def line(
         self, *, max_items: int = 1000, max_waiting: int = 1000, max_bytes: int = 10**9, pause: float = 0.0,
-        beside: float = math.inf,
+        patient: bool = False, beside: float = math.inf,
     ) -> Batch[int, int]:  # fmt: skip
         """A line that ends in this flusher; each item's size is its number."""
         return Batch(
             self.flush, max_items=max_items, max_waiting=max_waiting, max_bytes=max_bytes, pause=pause,
-            data_error=BadItem, size_of=lambda number: number, beside=beside,
+            patient=patient, data_error=BadItem, size_of=lambda number: number, beside=beside,
         )  # fmt: skip
 
 
@@ -98,6 +98,18 @@ async def test_a_pause_gathers_what_comes_meanwhile(flusher: Flusher) -> None:
 
     assert await asyncio.gather(*others) == [4, 9, 16]
     assert flusher.groups == [[1], [2, 3, 4]]
+
+
+async def test_a_patient_line_lets_the_first_one_wait_too(flusher: Flusher) -> None:
+    """What follows the first item of a quiet line within the pause shares its flush, each time the line was quiet."""
+    line = flusher.line(pause=0.2, patient=True)
+    for first in (1, 4):
+        gathered = [line.put(first)]
+        await asyncio.sleep(0.05)
+        gathered.append(line.put(first + 1))
+        await asyncio.gather(*gathered)
+
+    assert flusher.groups == [[1, 2], [4, 5]]
 
 
 async def test_a_full_group_and_a_closing_line_pause_for_nothing(flusher: Flusher) -> None:

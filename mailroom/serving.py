@@ -289,8 +289,11 @@ class _Speaker(web.RequestHandler):
         """Write it, and go on with what was said meanwhile, as aiohttp does after each of its requests."""
         try:
             answer = await answering
-            if self.transport is not None:
+            if self.transport is not None and not self.transport.is_closing():
                 self.transport.write(answer)
+        except Exception:  # noqa: BLE001 - whoever is connected must not wait for ever
+            _log.exception("a shortcut failed; its connection ends")
+            self.close()
         finally:
             self._in_hand, self._request_in_progress = None, False
             if self._handler_waiter is not None:

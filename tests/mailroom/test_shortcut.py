@@ -20,7 +20,7 @@ IDLE_SECONDS = 0.2
 
 @dataclass
 class Desk:
-    """Answers plain requests when it is told to, and says itself who answered: this, or aiohttp."""
+    """Answers plain requests when it is told to, or fails; says itself who answered: this, or aiohttp."""
 
     #: Answers that may be given.
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
@@ -34,6 +34,8 @@ class Desk:
     async def _answer(self, request: PlainRequest) -> bytes:
         body = (request.content.read_nowait() if request.content_length else b"").decode()
         self.seen.append(body)
+        if request.raw_path.endswith("/fails"):
+            raise LookupError("it was told to")
         await self.free.acquire()
         self.answered.append(body)
         told = f"short {body}".encode()
@@ -200,6 +202,15 @@ async def test_what_is_no_http_behind_it_is_told_so_afterwards(desk: Desk) -> No
         desk.free.release()
         assert await answers(reader, 1) == ["short a"]
         assert (await asyncio.wait_for(reader.read(), SOON_SECONDS)).startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
+
+
+async def test_a_shortcut_that_fails_ends_its_connection(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """It should not; but then nobody waits for an answer that never comes, and it is known."""
+    async with connected(desk) as (reader, writer):
+        writer.write(post("/short/fails", "a"))
+        assert await asyncio.wait_for(reader.read(), SOON_SECONDS) == b""
+    [record] = [one for one in caplog.records if one.exc_info]
+    assert str(record.exc_info and record.exc_info[1]) == "it was told to"
 
 
 async def test_who_stops_waits_for_what_is_in_hand(desk: Desk) -> None:

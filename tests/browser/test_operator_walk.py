@@ -1,5 +1,6 @@
 """An operator's day in a real browser, against a real deployment: what went wrong is seen, understood, mended and proved."""
 
+import asyncio
 import csv
 import io
 import re
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 from pytest_aiohttp.plugin import AiohttpServer
 
 from mailroom.integration import ReportedState
@@ -19,6 +20,9 @@ from tests.journeys.office import Office
 #: These are whole days of a person, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(400)
 
+#: Seconds by which a script may come after the others on a slow line.
+LATE_SECONDS = 1.0
+
 #: What a page forgets when it is loaded again.
 MARK = "window.notLoadedAgain = true"
 IS_MARKED = "window.notLoadedAgain === true"
@@ -28,6 +32,21 @@ async def held(stage: Stage, number: int) -> list[str]:
     """Forms that are accepted while nothing may be sent."""
     ids = [await stage.submit(f"Parcel number {i}", fromAddress=f"customer{i}@example.test") for i in range(number)]
     return [str(one) for one in ids]
+
+
+async def test_a_page_changes_by_itself_however_late_its_scripts_arrive(page: Page, stage: Stage) -> None:
+    """What connects it to its stream may come long after what looks for what to connect."""
+
+    async def late(route: Route) -> None:
+        await asyncio.sleep(LATE_SECONDS)
+        await route.continue_()
+
+    await page.route("**/hx-sse.min.js", late)
+    async with page.expect_request("**/live?*"):
+        await stage.enter(page)
+    stage.change_the_password()
+    await stage.submit("Where is my refund?", fromAddress="ann@refund.test")
+    await expect(page.locator(".needs li").first).to_contain_text("main is in ERROR")
 
 
 async def test_a_refused_password_is_seen_understood_and_mended(page: Page, browser: Browsing, stage: Stage) -> None:

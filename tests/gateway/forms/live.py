@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateway.forms.answers import again_later
 from tests import stalls
 from tests.journeys.office import Office, an_office
 
@@ -15,6 +16,11 @@ PLACE = "/genesys/2/email/support"
 
 #: Seconds of processor time that the loop may be busy without looking at anybody else.
 LONGEST_STEP = 0.1
+
+
+#: What a gateway says that could not take a form in, and how often it may say so to a form that it can take.
+AGAIN = (200, again_later())
+MOST_TRIES = 10
 
 
 @dataclass(slots=True)
@@ -27,6 +33,14 @@ class Caller:
     async def post(self, content_type: bytes | str, body: bytes, *headers: bytes) -> tuple[int, dict[str, Any]]:
         """Post a body as it is; status and JSON of the answer."""
         return await self.send(head(content_type, b"Content-Length: %d" % len(body), *headers) + body)
+
+    async def post_until_taken(self, content_type: bytes | str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Post it again for as long as the gateway says so: a machine may be so busy that a commit is not in time."""
+        for _ in range(MOST_TRIES):
+            answer = await self.post(content_type, body)
+            if answer != AGAIN:
+                return answer
+        return answer
 
     async def post_chunked(self, content_type: bytes | str, chunks: Sequence[bytes]) -> tuple[int, dict[str, Any]]:
         """The same body in chunked transfer coding, chunk by chunk."""

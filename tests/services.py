@@ -421,6 +421,8 @@ class RabbitMQ:
         return _plain_environment(
             HOME=str(self._folder),
             ERL_EPMD_PORT=str(self._epmd_port),
+            # Else one that cannot start leaves it where the tests were started.
+            ERL_CRASH_DUMP=str(self._folder / "erl_crash.dump"),
             RABBITMQ_NODENAME=self._node,
             RABBITMQ_DIST_PORT=str(self._distribution_port),
             RABBITMQ_MNESIA_BASE=str(self._folder / "mnesia"),

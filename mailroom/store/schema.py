@@ -88,15 +88,6 @@ messages = sa.Table(
     postgresql_with={"fillfactor": "80"},
 )
 
-#: A row of what is accepted on PostgreSQL, `accepted_message`, in the order of its values. Never to be changed: a version
-#: before reads it as it was. Moments are seconds since 1970; where its body stands among those of its group counts from 1.
-ACCEPTED_MESSAGE = (
-    ("id", "uuid"), ("kind", "text"), ("service", "text"), ("tenant", "text"), ("integration_id", "uuid"),
-    ("recipient", "text"), ("sender", "text"), ("subject", "text"), ("size", "bigint"),
-    ("accepted_at", "double precision"), ("expires_at", "double precision"), ("status", "text"),
-    ("body_begins", "integer"), ("body_bytes", "integer"),
-)  # fmt: skip
-
 #: What a message says; insert-only.
 contents = sa.Table(
     "contents",

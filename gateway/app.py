@@ -11,6 +11,7 @@ from aiohttp import hdrs, http_parser, web
 from gateway.admin.console import Console
 from gateway.admin.pages import open_console
 from gateway.admission import Admission, ClientRates, Proxies, limited_as
+from gateway.bundles import Bundles
 from gateway.cloud import routes as cloud_routes
 from gateway.cloud.access import Access
 from gateway.cloud.calls import Overlooked, Platform
@@ -68,6 +69,7 @@ class Gateway:
         self._overlooked, self._refused = Overlooked(), Refused()
         self._memory = MemoryGuard()
         self._files_disk = DiskFloor([attachments.folder], settings.limits.bytes_in_flight)
+        self.bundles = Bundles(attachments, self._files_disk.short)
         ours = [settings.data_dir] if settings.database_url.startswith("sqlite:") else []
         self._rows_disk = DiskFloor(ours, settings.limits.bytes_in_flight)
         self.admission = Admission(settings.limits, self._memory.short, self._files_disk.short, self._rows_disk.short)
@@ -85,6 +87,7 @@ class Gateway:
                 store=store,
                 watch=self.watch,
                 attachments=attachments,
+                bundles=self.bundles,
                 intake=self.intake,
                 outcomes=Outcomes(store),
                 admission=self.admission.forms,

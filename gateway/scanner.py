@@ -46,7 +46,7 @@ class Scanner:
         """Whether anybody is asked."""
         return self._settings.url is not None
 
-    async def judge(self, files: Iterable[bytes]) -> Verdict:
+    async def judge(self, files: Iterable[bytes | bytearray]) -> Verdict:
         """The worst of these files; what nobody could see is as the operator has it."""
         if not self.is_there:
             return Verdict.FINE
@@ -67,7 +67,7 @@ class Scanner:
         log.error("files were not scanned", said=unclear[0].decode("utf-8", "replace").rstrip("\0"))
         return Verdict.FINE if self._settings.when_absent == "accept" else Verdict.UNSEEN
 
-    async def _told(self, content: bytes) -> bytes:
+    async def _told(self, content: bytes | bytearray) -> bytes:
         """The answer, or what went wrong: a file that cannot be shown hides none of the others. Raises TimeoutError."""
         try:
             return await self._answer(content)
@@ -76,7 +76,7 @@ class Scanner:
         except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             return type(error).__name__.encode()
 
-    async def _answer(self, content: bytes) -> bytes:
+    async def _answer(self, content: bytes | bytearray) -> bytes:
         reader, writer = await self._connected()
         try:
             writer.write(_COMMAND)

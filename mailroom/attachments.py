@@ -1,7 +1,8 @@
 """The attachment store: files too large for a message row, one folder that every gateway and worker sees.
 
-A file is written under a temporary name, synced, and renamed; its folder is synced too. Only then may a row that names
-its key be committed (a commit that names a missing file would be an accepted message that cannot be sent).
+A large file comes piece by piece, under a temporary name; it is synced and renamed, and its folder is synced too.
+Smaller ones are here whole, and the files of several messages may be one, a bundle. Only then may a row that names the
+key be committed (a commit that names a missing file would be an accepted message that cannot be sent).
 """
 
 import asyncio
@@ -9,10 +10,14 @@ import contextlib
 import math
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
+
+from mailroom import uncached
+from mailroom.message import Attachment
+from mailroom.uncached import NewFile
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -29,9 +34,6 @@ SHELVES = tuple(f"{number:02x}" for number in range(256))
 #: A larger file of a form is kept here, as it arrives; one of this size still travels with its message's row.
 LARGEST_IN_A_ROW = 1024 * 1024
 
-#: Bytes of a file that are in memory while it is copied.
-_PIECE = 1024 * 1024
-
 
 class AttachmentMissing(Exception):
     """The attachment store holds no file of this key: it was deleted, or this process sees another store."""
@@ -43,7 +45,7 @@ class Upload:
     def __init__(self, final: Path) -> None:
         self._final = final
         self._temporary = final.with_suffix(_UNFINISHED)
-        self._file: BinaryIO | None = None
+        self._file = NewFile(self._temporary)
         self._finished = False
 
     @property
@@ -51,39 +53,39 @@ class Upload:
         """What the file will be known as."""
         return self._final.name
 
+    @property
+    def content(self) -> bytes:
+        """All that was written, as long as that is no more than LARGEST_IN_A_ROW: so much is in memory."""
+        return self._file.content
+
     async def write(self, *pieces: bytes | bytearray) -> None:
-        """Append; off the event loop, because the disk may be slow."""
-        await _finishing(self._opened().writelines, pieces)
+        """Append; what goes to the disk does so off the event loop, because it may be slow."""
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                if self._file.is_full:
+                    await _finishing(self._flush)
+                rest = self._file.take(rest)
 
     async def finish(self) -> None:
         """Return once the file is on the disk under its key."""
         await _finishing(self._sync_and_rename)
         self._finished = True
 
-    async def open(self) -> None:
-        """Make the file, still under its temporary name."""
-        await _finishing(self._open)
-
-    def _open(self) -> None:
+    def _flush(self) -> None:
         _make_folder(self._final.parent)
-        self._file = self._temporary.open("xb")
-
-    def _opened(self) -> BinaryIO:
-        assert self._file is not None, "an upload is opened before it is written"  # noqa: S101 - `upload` does
-        return self._file
+        self._file.flush()
 
     def _sync_and_rename(self) -> None:
-        file = self._opened()
-        file.flush()
-        os.fsync(file.fileno())
-        file.close()
+        _make_folder(self._final.parent)
+        self._file.finish()
         self._temporary.rename(self._final)
         _sync_folder(self._final.parent)
 
     def discard_unless_finished(self) -> None:
         """Remove what was written when `finish` was not reached."""
-        if not self._finished and self._file is not None:
-            self._file.close()
+        self._file.close()
+        if self._file.is_made and not self._finished:
             self._temporary.unlink(missing_ok=True)
             # Whoever is cancelled during `finish` never learned the key.
             self._final.unlink(missing_ok=True)
@@ -97,34 +99,37 @@ class AttachmentStore:
 
     @contextlib.asynccontextmanager
     async def upload(self) -> AsyncIterator[Upload]:
-        """Open a new file to write to; it is kept only when `finish` was awaited inside."""
-        key = secrets.token_hex(KEY_LENGTH // 2)
-        upload = Upload(self._path(key))
+        """A new file to write to; it is kept only when `finish` was awaited inside."""
+        upload = Upload(self._path(_new_key()))
         try:
-            await upload.open()
             yield upload
         finally:
             upload.discard_unless_finished()
 
-    async def read(self, key: str) -> bytes:
-        """The whole file; raises AttachmentMissing."""
+    async def content_of(self, file: Attachment) -> bytes | bytearray:
+        """The bytes of a message's file, wherever they are; raises AttachmentMissing."""
+        if file.content is not None:
+            return file.content
+        if file.at is None:
+            return await self.read(file.key or "")
+        return await self.read(file.key or "", file.at, file.size)
+
+    async def read(self, key: str, at: int = 0, size: int | None = None) -> bytearray:
+        """The whole file, or so many bytes of it from there on; raises AttachmentMissing."""
         try:
-            return await asyncio.to_thread(self._path(key).read_bytes)
+            return await asyncio.to_thread(uncached.read, self._path(key), at, size)
         except FileNotFoundError as error:
             raise AttachmentMissing(f"{key} is not in {self.folder}") from error
 
-    async def copy(self, key: str) -> str:
+    async def keep(self, contents: Sequence[bytes | bytearray]) -> str:
+        """The key of a new file that holds these, one behind the other; it is on the disk. Raises OSError."""
+        path = self._path(_new_key())
+        await _finishing(_keep, path, contents)
+        return path.name
+
+    async def copy(self, file: Attachment) -> str:
         """The key of a new file with the same content; raises AttachmentMissing."""
-        async with self.upload() as upload:
-            try:
-                source = await asyncio.to_thread(self._path(key).open, "rb")
-            except FileNotFoundError as error:
-                raise AttachmentMissing(f"{key} is not in {self.folder}") from error
-            with source:
-                while piece := await asyncio.to_thread(source.read, _PIECE):
-                    await upload.write(piece)
-            await upload.finish()
-        return upload.key
+        return await self.keep([await self.content_of(file)])
 
     async def untouched(self, shelf: str, before: datetime) -> list[str]:
         """The keys on this shelf that were written before a moment; what was never finished until then is removed."""
@@ -150,6 +155,24 @@ class AttachmentStore:
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / key
+
+
+def _new_key() -> str:
+    return secrets.token_hex(KEY_LENGTH // 2)
+
+
+def _keep(path: Path, contents: Sequence[bytes | bytearray]) -> None:
+    """Until a row names it nobody looks for it, so it needs no other name while it is written."""
+    _make_folder(path.parent)
+    file = NewFile(path)
+    try:
+        file.write(contents)
+        file.finish()
+        _sync_folder(path.parent)
+    except BaseException:
+        file.close()
+        path.unlink(missing_ok=True)
+        raise
 
 
 async def _finishing(step: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs) -> Result:

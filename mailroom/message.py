@@ -92,6 +92,8 @@ class Attachment:
     size: int
     content: bytes | None = None
     key: str | None = None
+    #: Where its bytes begin in the file of that key, which is a bundle then; None where it has a file of its own.
+    at: int | None = None
     #: What the HTML calls it by (`cid:`, RFC 2392) when it is shown inside of it.
     content_id: str | None = None
 

@@ -106,7 +106,7 @@ def compose(
     from_address: str,
     from_name: str | None,
     accepted_at: datetime,
-    attachments: Sequence[bytes],
+    attachments: Sequence[bytes | bytearray],
 ) -> bytes:
     """The whole message, 7-bit and CRLF only, the same bytes at every attempt; raises UnsafeMessage.
 
@@ -127,7 +127,7 @@ async def compose_off_loop(
     from_address: str,
     from_name: str | None,
     accepted_at: datetime,
-    attachments: Sequence[bytes],
+    attachments: Sequence[bytes | bytearray],
 ) -> bytes:
     """As `compose`, but a large message does not stop the event loop."""
     size = len(content.text) + len(content.html or "") + sum(map(len, attachments))
@@ -377,7 +377,7 @@ def _continued(escaped: str) -> Iterator[str]:
 # --- The body --------------------------------------------------------------------------------------------------------
 
 
-def _body(letter_id: UUID, content: Content, attachments: Sequence[bytes]) -> list[bytes]:
+def _body(letter_id: UUID, content: Content, attachments: Sequence[bytes | bytearray]) -> list[bytes]:
     """From the Content-Type on: text, or text and html as alternatives, and the attachments beside them.
 
     What the HTML shows goes with it, so that a reader who chooses the text is not shown its images as files.
@@ -449,16 +449,16 @@ def _quoted_printable(data: bytes) -> bytes:
     return binascii.b2a_qp(data, istext=True).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
-def _base64(data: bytes) -> bytes:
+def _base64(data: bytes | bytearray) -> bytes:
     return pybase64.encodebytes(data).replace(b"\n", b"\r\n")
 
 
-def _file_part(file: Attachment, data: bytes) -> list[bytes]:
+def _file_part(file: Attachment, data: bytes | bytearray) -> list[bytes]:
     """A file beside the letter."""
     return _part(file, data, [("Content-Disposition", Disposition("attachment", _name_of(file)))])
 
 
-def _inline_part(file: Attachment, content_id: str, data: bytes) -> list[bytes]:
+def _inline_part(file: Attachment, content_id: str, data: bytes | bytearray) -> list[bytes]:
     """A file that the HTML shows by its content id."""
     meant: Headers = [
         ("Content-ID", Ids((f"<{content_id}>",))),
@@ -471,7 +471,7 @@ def _name_of(file: Attachment) -> str:
     return _one_line(file.name) or "attachment"
 
 
-def _part(file: Attachment, data: bytes, meant: Headers) -> list[bytes]:
+def _part(file: Attachment, data: bytes | bytearray, meant: Headers) -> list[bytes]:
     """One file, always in base64."""
     head = (
         f"Content-Type: {_carried_as(file.media_type)}\r\nContent-Transfer-Encoding: base64\r\n".encode("ascii")

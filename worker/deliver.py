@@ -209,10 +209,7 @@ async def wire_of(
 
 
 async def _composed(message: Claimed, content: Content, integration: Integration, desk: Desk) -> bytes:
-    files = [
-        file.content if file.content is not None else await desk.attachments.read(file.key or "")
-        for file in content.attachments
-    ]
+    files = [await desk.attachments.content_of(file) for file in content.attachments]
     return await compose_off_loop(
         message.id, content, integration.from_address, integration.from_name, message.accepted_at, files
     )

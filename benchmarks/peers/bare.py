@@ -6,6 +6,7 @@ in groups and settles in groups under the claim's number. There is no validation
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -29,17 +30,22 @@ from multipart import (  # type: ignore[import-untyped]  # it has annotations, b
     parse_options_header,
 )
 
+from mailroom.attachments import AttachmentStore, Upload
+
 ENVIRONMENT = os.environ
 PORT = int(ENVIRONMENT.get("PORT", "8080"))
-FILES = Path(ENVIRONMENT.get("FILES", "."))
+#: Mailroom's own: files go the same way.
+FILES = AttachmentStore(Path(ENVIRONMENT.get("FILES", ".")))
 QUEUE = ENVIRONMENT.get("QUEUE", "bare")
 #: To the SMTP server, of each worker.
 CONNECTIONS = int(ENVIRONMENT.get("CONNECTIONS", "8"))
 
 SENDER, RECIPIENT = "forms@company.test", "support@company.test"
 
-#: Larger files go to the folder. Ids in one ticket, messages in one statement.
-IN_MEMORY = 1024 * 1024
+#: Larger files go to the folder as they come; others from so many bytes on go there with those of other forms.
+IN_MEMORY, BUNDLED_FROM = 1024 * 1024, 32 * 1024
+
+#: Ids in one ticket, messages in one statement.
 TICKET_IDS, GROUP = 32, 200
 
 #: Tickets a worker has in hand, and results that may wait to be settled.
@@ -112,7 +118,9 @@ class File(msgspec.Struct, array_like=True):
     name: str
     type: str
     data: bytes = b""
-    path: str = ""
+    key: str = ""
+    at: int = 0
+    size: int | None = None
 
 
 class Form(msgspec.Struct, array_like=True):
@@ -142,6 +150,7 @@ class Intake:
     def __init__(self) -> None:
         self._pool: Any = None
         self._channel: Any = None
+        self._bundled: Groups[bytes, tuple[str, int]] = Groups(self._keep, GROUP)
         self._accepted: Groups[tuple[UUID, Form], None] = Groups(self._insert, GROUP)
         self._tickets: Groups[UUID, None] = Groups(self._publish, GROUP)
 
@@ -155,6 +164,10 @@ class Intake:
     async def submit(self, request: web.Request) -> web.Response:
         """One form, from its bytes to its answer."""
         form = await read_form(request)
+        for file in form.files:
+            if len(file.data) >= BUNDLED_FROM:
+                file.key, file.at = await self._bundled.put(file.data)
+                file.size, file.data = len(file.data), b""
         message_id = new_id()
         await self._accepted.put((message_id, form))
         self._tickets.put(message_id)
@@ -162,6 +175,10 @@ class Intake:
             body=msgspec.json.encode({"statusCode": 0, "interactionId": str(message_id)}),
             content_type="application/json",
         )
+
+    async def _keep(self, group: list[bytes]) -> Sequence[tuple[str, int]]:
+        key = await FILES.keep(group)
+        return [(key, sum(map(len, group[:number]))) for number in range(len(group))]
 
     async def _insert(self, group: list[tuple[UUID, Form]]) -> Sequence[None]:
         await self._pool.execute(
@@ -204,40 +221,34 @@ async def read_form(request: web.Request) -> Form:
     media_type, parameters = parse_options_header(request.headers.get("Content-Type", ""))
     if media_type != "multipart/form-data":
         return Form(dict(parse_qsl((await request.read()).decode())), [])
-    form, part, data, spooled = Form({}, []), None, bytearray(), None
-    parser = PushMultipartParser(parameters["boundary"])
+    async with contextlib.AsyncExitStack() as uploads:
+        return await read_parts(request, PushMultipartParser(parameters["boundary"]), uploads)
+
+
+async def read_parts(request: web.Request, parser: PushMultipartParser, uploads: contextlib.AsyncExitStack) -> Form:
+    """All parts of a multipart form."""
+    form, part, data = Form({}, []), None, bytearray()
+    upload: Upload | None = None
     while chunk := await request.content.readany():
         for event in parser.parse(chunk):
             if isinstance(event, MultipartSegment):
-                part, data, spooled = event, bytearray(), None
+                part, data, upload = event, bytearray(), None
+            elif event is not None and upload is not None:
+                await upload.write(event)
             elif event is not None:
                 data += event
                 if part is not None and part.filename and len(data) > IN_MEMORY:
-                    spooled = spooled or FILES / uuid4().hex
-                    await asyncio.to_thread(append, spooled, bytes(data))
-                    data.clear()
+                    upload = await uploads.enter_async_context(FILES.upload())
+                    await upload.write(data)
+                    data = bytearray()
             elif part is not None and part.filename:
-                if spooled is not None:
-                    await asyncio.to_thread(append, spooled, bytes(data), sync=True)
-                    data.clear()
-                form.files.append(File(part.filename, part.content_type, bytes(data), str(spooled or "")))
+                if upload is not None:
+                    await upload.finish()
+                form.files.append(File(part.filename, part.content_type, bytes(data), upload.key if upload else ""))
             elif part is not None:
                 form.fields[part.name] = data.decode()
     parser.close()
     return form
-
-
-def append(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Add to a file; at its end make sure that it, and its name, are on the disk."""
-    with path.open("ab") as file:
-        file.write(data)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-    if sync:
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
 
 
 def serve() -> None:
@@ -322,7 +333,10 @@ class Delivery:
 async def compose(message: Claimed) -> bytes:
     """The mail; one with large files is put together in a thread."""
     form = msgspec.msgpack.decode(message.body, type=Form)
-    if any(file.path for file in form.files):
+    for file in form.files:
+        if file.key:
+            file.data = bytes(await FILES.read(file.key, file.at, file.size))
+    if any(len(file.data) > IN_MEMORY for file in form.files):
         return await asyncio.to_thread(mime, message.id, form)
     return mime(message.id, form)
 
@@ -351,11 +365,10 @@ def mime(message_id: UUID, form: Form) -> bytes:
 
 def attachment(file: File) -> bytes:
     """One file as a part."""
-    data = Path(file.path).read_bytes() if file.path else file.data
     return (
         f'Content-Type: {file.type}\r\nContent-Disposition: attachment; filename="{file.name}"\r\n'
         "Content-Transfer-Encoding: base64\r\n\r\n"
-    ).encode() + wrapped(data)
+    ).encode() + wrapped(file.data)
 
 
 def wrapped(data: bytes) -> bytes:

@@ -121,7 +121,7 @@ async def wire(visit: Visit) -> web.StreamResponse:
         return await _downloaded(visit, found, f"{opened.standing.id}.eml")
 
 
-async def _downloaded(visit: Visit, body: bytes, name: str) -> web.Response:
+async def _downloaded(visit: Visit, body: bytes | bytearray, name: str) -> web.Response:
     """Sent, while the place among the downloads is held: whoever reads slowly holds no further ones in memory."""
     response = web.Response(
         body=body, content_type="application/octet-stream",
@@ -232,6 +232,5 @@ def _bytes_in(opened: Opened) -> int:
     return len(content.text) + len(content.html or "") + sum(file.size for file in content.attachments)
 
 
-async def _bytes_of(visit: Visit, content: Content, number: int) -> bytes:
-    wanted = content.attachments[number]
-    return wanted.content if wanted.content is not None else await visit.console.attachments.read(wanted.key or "")
+async def _bytes_of(visit: Visit, content: Content, number: int) -> bytes | bytearray:
+    return await visit.console.attachments.content_of(content.attachments[number])

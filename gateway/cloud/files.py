@@ -71,11 +71,9 @@ async def _awaited(platform: Platform, wanted: str) -> DraftFile:
     return file
 
 
-async def _bytes(platform: Platform, file: LetterFile) -> bytes:
-    if file.file.content is not None:
-        return file.file.content
+async def _bytes(platform: Platform, file: LetterFile) -> bytes | bytearray:
     try:
-        return await platform.attachments.read(file.file.key or "")
+        return await platform.attachments.content_of(file.file)
     except AttachmentMissing:
         raise not_found("attachment", str(file.id)) from None
 

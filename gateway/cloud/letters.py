@@ -259,15 +259,13 @@ async def copied_file(call: Call, file: LetterFile) -> LetterFile:
         await upload.write(data)
         await upload.finish()
     new_id = uuid4()
-    again = replace(file.file, content=None, key=upload.key, content_id=str(new_id) if file.inline else None)
+    again = replace(file.file, content=None, key=upload.key, at=None, content_id=str(new_id) if file.inline else None)
     return LetterFile(id=new_id, file=again)
 
 
-async def bytes_of(call: Call, file: LetterFile) -> bytes:
+async def bytes_of(call: Call, file: LetterFile) -> bytes | bytearray:
     """What a file holds. Raises Refusal when it is not there any more."""
-    if file.file.content is not None:
-        return file.file.content
     try:
-        return await call.platform.attachments.read(file.file.key or "")
+        return await call.platform.attachments.content_of(file.file)
     except AttachmentMissing:
         raise not_found("attachment", str(file.id)) from None

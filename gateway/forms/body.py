@@ -47,11 +47,8 @@ _WITHIN_ALL_BUDGETS = LONGEST_FIELD // _LONGEST_CHARACTER
 #: A percent-encoded byte takes three.
 _URLENCODED_BYTE = 3
 
-#: A thread is asked for each write, which takes longer than the write itself, so they are gathered to this many bytes:
-#: as many as are in memory anyway by the time that a file turns out to be a large one.
-_BLOCK = LARGEST_IN_A_ROW
-#: A smaller piece is copied to the one before it: by itself it would take more memory than it says.
-_SMALL_PIECE = 4096
+#: Pieces of a file up to this are put together as they come; a larger one is given a block of the store's.
+_SMALL_FILE = 16 * 1024
 #: Parsing more than this of an urlencoded body takes so long that it is done beside the event loop.
 _PARSED_AT_ONCE = 64 * 1024
 #: A multipart body up to this that is here whole is taken apart in one pass; its files are none for the store.
@@ -449,22 +446,6 @@ def _refuse_odd_part(part: MultipartSegment) -> None:
         raise BadForm(Code.MALFORMED, "A part must be sent as it is: its Content-Transfer-Encoding is not supported.")
 
 
-class _Pieces:
-    """Bytes in the pieces in which they came, copied by nobody; small ones are put together, for each takes memory itself."""
-
-    def __init__(self) -> None:
-        self.kept: list[bytes] = []
-        self.size = 0
-
-    def append(self, data: bytes) -> None:
-        """Some bytes more."""
-        self.size += len(data)
-        if self.kept and len(self.kept[-1]) < _SMALL_PIECE:
-            self.kept[-1] += data
-        else:
-            self.kept.append(data)
-
-
 class _IncomingFile:
     """One file on its way in: in memory up to the border, in the attachment store beyond, only counted if unwanted."""
 
@@ -474,7 +455,8 @@ class _IncomingFile:
         self.wanted = True
         self._attachments = attachments
         self._head = b""
-        self._waiting = _Pieces()
+        self._content = b""
+        #: From its second piece on, unless both are small: to put pieces together copies all that came before.
         self._upload: Upload | None = None
         self._leave_upload = contextlib.AsyncExitStack()
 
@@ -485,23 +467,28 @@ class _IncomingFile:
         self.size += len(data)
         if not self.wanted:
             return
-        self._waiting.append(data)
-        if self._upload is None and self.size > LARGEST_IN_A_ROW:
+        if self._upload is not None:
+            await self._upload.write(data)
+        elif self.size <= (LARGEST_IN_A_ROW if not self._content else _SMALL_FILE):
+            self._content += data
+        else:
+            so_far, self._content = self._content, b""
             self._upload = await self._leave_upload.enter_async_context(self._attachments.upload())
-        if self._upload is not None and self._waiting.size >= _BLOCK:
-            await self._write(self._upload)
+            await self._upload.write(so_far, data)
 
     async def finish(self) -> None:
-        """Return once its bytes are safe, if they are in the store."""
-        if self._upload is not None and self.wanted:
-            await self._write(self._upload)
+        """Return once its bytes are safe, if they are for the store."""
+        if self._upload is None:
+            return
+        if self.size > LARGEST_IN_A_ROW:
             await _to_the_end(self._upload.finish())
-            await self._leave_upload.aclose()
+        else:
+            self._content, self._upload = self._upload.content, None
+        await self._leave_upload.aclose()
 
     async def drop(self) -> None:
         """From here on it is only counted, and nothing of it stays in the store."""
-        self.wanted = False
-        self._waiting = _Pieces()
+        self.wanted, self._content = False, b""
         await self._leave_upload.aclose()
         if self._upload is not None:
             await self._attachments.delete(self._upload.key)
@@ -510,12 +497,8 @@ class _IncomingFile:
     def raw(self) -> RawFile:
         """The file as it is handed on."""
         key = self._upload.key if self._upload is not None else None
-        content = b"".join(self._waiting.kept) if self.wanted and key is None else None
+        content = self._content if self.wanted and key is None else None
         return RawFile(name=self.name, size=self.size, head=self._head, content=content, key=key)
-
-    async def _write(self, upload: Upload) -> None:
-        block, self._waiting = self._waiting, _Pieces()
-        await upload.write(*block.kept)
 
 
 async def _to_the_end(work: Coroutine[None, None, None]) -> None:

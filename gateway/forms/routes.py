@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from gateway.admission import ClientRates, Entrance, Full, Proxies
+from gateway.bundles import Bundles
 from gateway.forms import answers, letter
 from gateway.forms.body import BadForm, read_form
 from gateway.forms.problems import Code, Problem
@@ -63,6 +64,7 @@ class Counter:
     store: Store
     watch: IntegrationWatch
     attachments: AttachmentStore
+    bundles: Bundles
     intake: Intake
     outcomes: Outcomes
     admission: Entrance
@@ -166,10 +168,14 @@ class Forms:
     async def _accept(self, form: RawForm, service: str, options: EmailOptions, request: AnyRequest) -> NewMessage:
         """The message, committed; its files are deleted again where it certainly is not. Raises Refusal."""
         files_can_go = True
+        bundles: tuple[str, ...] = ()
         try:
-            message = self._message(form, service, options, request)
-            await self._scan(form)
-            files_can_go = False
+            admitted = self._admitted(form, service, options, request)
+            if form.files:
+                await self._scan(form)
+                admitted.submission.attachments = await self._counter.bundles.lay_down(admitted.submission.attachments)
+            message = _message(admitted, options)
+            files_can_go, bundles = False, message.bundles
             await self._counter.intake.accept(message)
         except NotAccepted as error:
             files_can_go = error.certain
@@ -177,11 +183,14 @@ class Forms:
         finally:
             if files_can_go:
                 await form.discard(self._counter.attachments)
+                await self._counter.bundles.discard(bundles)
+            elif bundles:
+                self._counter.bundles.named(bundles)
         return message
 
     async def _scan(self, form: RawForm) -> None:
         """Have the files looked at, where somebody can; raises Refusal."""
-        if not form.files or not self._counter.scanner.is_there:
+        if not self._counter.scanner.is_there:
             return
         kept = self._counter.attachments
         files = [file.content if file.key is None else await kept.read(file.key) for file in form.files]
@@ -194,8 +203,8 @@ class Forms:
             case Verdict.FINE:
                 pass
 
-    def _message(self, form: RawForm, service: str, options: EmailOptions, request: AnyRequest) -> NewMessage:
-        """The message this form becomes; raises Refusal."""
+    def _admitted(self, form: RawForm, service: str, options: EmailOptions, request: AnyRequest) -> "_Admitted":
+        """A submission that nothing speaks against; raises Refusal."""
         integration = self._counter.watch.named(options.integration)
         submission = check(form, service, options, integration.default_mailbox if integration else None)
         if isinstance(submission, list):
@@ -227,7 +236,7 @@ class Forms:
             self._counter.refused.mailboxes += 1
             log.warning("mailbox refused", service=service, client=client)
 
-    def _pass_gate(self, submission: Submission, integration: Integration, options: EmailOptions) -> NewMessage:
+    def _pass_gate(self, submission: Submission, integration: Integration, options: EmailOptions) -> "_Admitted":
         now = self._counter.watch.now()
         verdict = gate(
             Kind.FORM, integration.intended_state, integration.reported_state, integration.cause, now,
@@ -236,26 +245,7 @@ class Forms:
         if isinstance(verdict, Closed) and options.when_inactive == "refuse":
             log.warning("form refused", service=submission.service, reason=verdict.reason)
             raise Refusal(200, answers.again_later())
-        message_id = new_message_id(now)
-        content = letter.compose(
-            submission, integration.from_address, integration.from_name, options, message_id
-        )  # fmt: skip
-        return NewMessage(
-            id=message_id,
-            kind=Kind.FORM,
-            integration_id=integration.id,
-            service=submission.service,
-            tenant=submission.tenant,
-            recipient=submission.mailbox,
-            sender=submission.from_address,
-            subject=submission.subject,
-            size=_size_of(content),
-            accepted_at=now,
-            expires_at=now + KINDS[Kind.FORM].expires_after,
-            status=Status.HELD if isinstance(verdict, Closed) else Status.QUEUED,
-            body=encode_content(content),
-            files=tuple(file.key for file in content.attachments if file.key is not None),
-        )
+        return _Admitted(submission, integration, now, Status.HELD if isinstance(verdict, Closed) else Status.QUEUED)
 
     def _check_rate(self, request: AnyRequest, service: str, options: EmailOptions) -> None:
         if options.rate_limit is None:
@@ -322,6 +312,42 @@ class Forms:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "apikey, ContactCenterId, Content-Type"
             response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = "600"
         return response
+
+
+# Nobody changes one but whoever made it, so it is not frozen: that takes three times as long.
+@dataclass(slots=True)
+class _Admitted:
+    """A submission that may become a message, as things stood at a moment."""
+
+    submission: Submission
+    integration: Integration
+    at: datetime
+    status: Status
+
+
+def _message(admitted: _Admitted, options: EmailOptions) -> NewMessage:
+    """The message that the submission becomes."""
+    submission, integration = admitted.submission, admitted.integration
+    message_id = new_message_id(admitted.at)
+    content = letter.compose(submission, integration.from_address, integration.from_name, options, message_id)
+    files = content.attachments
+    return NewMessage(
+        id=message_id,
+        kind=Kind.FORM,
+        integration_id=integration.id,
+        service=submission.service,
+        tenant=submission.tenant,
+        recipient=submission.mailbox,
+        sender=submission.from_address,
+        subject=submission.subject,
+        size=_size_of(content),
+        accepted_at=admitted.at,
+        expires_at=admitted.at + KINDS[Kind.FORM].expires_after,
+        status=admitted.status,
+        body=encode_content(content),
+        files=tuple([file.key for file in files if file.key is not None and file.at is None]) if files else (),
+        bundles=tuple({file.key for file in files if file.key is not None and file.at is not None}) if files else (),
+    )
 
 
 def _service_of(request: web.Request) -> str:

@@ -105,9 +105,9 @@ async def _with_own_files(operator: Operator, message_id: UUID, content: Content
         for file in content.attachments:
             key = file.key
             if key in own:
-                key = await operator.attachments.copy(key)
+                key = await operator.attachments.copy(file)
                 keys.append(key)
-            attachments.append(replace(file, key=key))
+            attachments.append(replace(file, key=key, at=None))
     except BaseException:
         await _forget(operator, keys)
         raise

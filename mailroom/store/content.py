@@ -4,7 +4,8 @@ import msgspec
 
 from mailroom.message import Content
 
-_VERSION = b"\x01"
+#: The second has files that are parts of others (`Attachment.at`), which whoever does not know would take for the whole.
+_PLAIN, _BUNDLED = b"\x01", b"\x02"
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Content)
 
@@ -19,15 +20,16 @@ class NewerContent(UnreadableContent):
 
 def encode_content(content: Content) -> bytes:
     """The bytes of a content, ready for its row."""
-    return _VERSION + _encoder.encode(content)
+    version = _BUNDLED if any(file.at is not None for file in content.attachments) else _PLAIN
+    return version + _encoder.encode(content)
 
 
 def decode_content(body: bytes) -> Content:
     """The content in these bytes; members that a newer writer added are ignored. Raises UnreadableContent."""
-    if body[:1] > _VERSION:
-        raise NewerContent(f"the content has version {body[:1].hex()}, this Mailroom reads 01")
-    if body[:1] != _VERSION:
-        raise UnreadableContent(f"the content has version {body[:1].hex() or 'none'}, this Mailroom reads 01")
+    if body[:1] > _BUNDLED:
+        raise NewerContent(f"the content has version {body[:1].hex()}, this Mailroom reads 01 and 02")
+    if body[:1] not in (_PLAIN, _BUNDLED):
+        raise UnreadableContent(f"the content has version {body[:1].hex() or 'none'}, this Mailroom reads 01 and 02")
     try:
         return _decoder.decode(memoryview(body)[1:])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

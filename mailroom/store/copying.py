@@ -10,7 +10,7 @@ from mailroom.message import DEAD_LETTERS
 from mailroom.store import dead_letters, messages
 from mailroom.store.audit import Entry, note
 from mailroom.store.messages import NewMessage
-from mailroom.store.schema import copies, files
+from mailroom.store.schema import bundles, copies, files
 from mailroom.store.schema import messages as message_rows
 
 
@@ -32,7 +32,11 @@ class Again:
 
 def files_of(tx: Connection, message_id: UUID) -> set[str]:
     """The keys of the files that are the message's own; those of a letter are shared by all its copies."""
-    return set(tx.execute(sa.select(files.c.key).where(files.c.message_id == message_id)).scalars())
+    return {
+        key
+        for table in (files, bundles)
+        for key in tx.execute(sa.select(table.c.key).where(table.c.message_id == message_id)).scalars()
+    }
 
 
 def send_again(tx: Connection, again: Again) -> None:

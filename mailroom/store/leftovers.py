@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from mailroom.store.absent import insert_absent
-from mailroom.store.schema import draft_files, facts, files, letter_files
+from mailroom.store.schema import bundles, draft_files, facts, files, letter_files
 
 _LAST_TURN = "leftovers_looked_for"
 
@@ -21,6 +21,6 @@ def take_turn(tx: Connection, turn: int) -> bool:
 def unnamed(tx: Connection, keys: Collection[str]) -> set[str]:
     """Which of these keys no message, no letter and no draft names."""
     named: set[str] = set()
-    for table in (files, letter_files, draft_files):
+    for table in (files, bundles, letter_files, draft_files):
         named.update(tx.execute(sa.select(table.c.key).where(table.c.key.in_(keys))).scalars())
     return set(keys) - named

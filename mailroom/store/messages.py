@@ -22,7 +22,7 @@ from mailroom.message import DEAD_LETTERS, ENDED, Kind, Status
 from mailroom.store import dead_letters
 from mailroom.store.absent import insert_absent
 from mailroom.store.direct import DirectStatement
-from mailroom.store.schema import EPOCH, attempts, contents, files, live, messages, moment_of, since_1970
+from mailroom.store.schema import EPOCH, attempts, bundles, contents, files, live, messages, moment_of, since_1970
 
 #: A message in hand of so many workers that died has one more chance, by itself: its neighbours do not die of it again.
 CRASHES_ALLOWED = 2
@@ -50,7 +50,9 @@ class NewMessage:
     sender: str | None = None
     size: int = 0
     status: Status = Status.QUEUED
+    #: Keys in the attachment store: of files that are its own, and of bundles that others have files in too.
     files: tuple[str, ...] = ()
+    bundles: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True, unsafe_hash=True)
@@ -165,6 +167,9 @@ _ACCEPT = DirectStatement("""
     ), filed AS (
         INSERT INTO files (key, message_id)
         SELECT * FROM unnest(CAST(:file_key AS text[]), CAST(:file_message AS uuid[]))
+    ), bundled AS (
+        INSERT INTO bundles (key, message_id)
+        SELECT * FROM unnest(CAST(:bundle_key AS text[]), CAST(:bundle_message AS uuid[]))
     )
     INSERT INTO live (id, kind, integration_id, status, queued_at, expires_at, wake_at)
     SELECT id, kind, integration_id, status, accepted_at, expires_at,
@@ -185,6 +190,8 @@ def _accept_values(group: Sequence[NewMessage]) -> dict[str, Any]:
         "bodies": b"".join([message.body for message in group]),
         "file_key": [key for message in group for key in message.files],
         "file_message": [message.id for message in group for _ in message.files],
+        "bundle_key": [key for message in group for key in message.bundles],
+        "bundle_message": [message.id for message in group for _ in message.bundles],
         "never": NEVER,
     }
 
@@ -197,6 +204,7 @@ _KEEP = """
 """
 _SAY = "INSERT INTO contents (message_id, body) VALUES (?, ?)"
 _FILE = "INSERT INTO files (key, message_id) VALUES (?, ?)"
+_BUNDLE = "INSERT INTO bundles (key, message_id) VALUES (?, ?)"
 _ENLIVEN = """
     INSERT INTO live (id, kind, integration_id, status, queued_at, expires_at, wake_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
@@ -214,9 +222,10 @@ def _accept_rows(tx: Connection, group: Sequence[NewMessage]) -> None:
     tx.exec_driver_sql(_KEEP, kept)
     tx.exec_driver_sql(_SAY, said)
     tx.exec_driver_sql(_ENLIVEN, alive)
-    named = [(key, m.id.hex) for m in group for key in m.files]
-    if named:
+    if named := [(key, m.id.hex) for m in group for key in m.files]:
         tx.exec_driver_sql(_FILE, named)
+    if bundled := [(key, m.id.hex) for m in group for key in m.bundles]:
+        tx.exec_driver_sql(_BUNDLE, bundled)
 
 
 def _sleep_of(message: NewMessage) -> datetime | None:
@@ -258,7 +267,8 @@ def revoke(tx: Connection, group: Sequence[tuple[UUID, Kind]], at: datetime) -> 
     refused = {"status": Status.REFUSED, "ended_at": at, "recipient": None, "sender": None, "subject": None}
     tx.execute(sa.update(messages).where(messages.c.id.in_(taken_back)).values(refused))
     tx.execute(sa.delete(contents).where(contents.c.message_id.in_(taken_back)))
-    tx.execute(sa.delete(files).where(files.c.message_id.in_(taken_back)))
+    for named in (files, bundles):
+        tx.execute(sa.delete(named).where(named.c.message_id.in_(taken_back)))
     return set(committed) - taken_back
 
 

@@ -104,6 +104,14 @@ files = sa.Table(
     sa.Column("message_id", sa.Uuid, nullable=False, index=True),
 )
 
+#: Which bundles of the attachment store have files of which messages; insert-only.
+bundles = sa.Table(
+    "bundles",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("message_id", sa.Uuid, primary_key=True, index=True),
+)
+
 #: One narrow row per unfinished message, deleted at its end. Neither claim nor a final settle touches an indexed column.
 live = sa.Table(
     "live",

@@ -299,6 +299,20 @@ async def test_files_are_copied_with_their_message(operator: Operator) -> None:
     assert await operator.store.read(copying.files_of, UUID(copied["id"])) == {first.key}
 
 
+async def test_a_file_of_a_bundle_is_copied_by_itself(operator: Operator) -> None:
+    """The new message has the bytes that were meant, in a file of its own."""
+    assert operator.attachments is not None
+    key = await operator.attachments.keep([b"theirs", b"mine", b"and theirs"])
+    file = Attachment(name="a", media_type="text/plain", size=4, key=key, at=6)
+    letter = await failed(operator, body=encode_content(a_content(attachments=(file,))), bundles=(key,))
+    copied = await perform(operator, "messages.copy", {"message_id": letter, "to": "john@customer.test"})
+
+    [own] = (await content_of(operator, copied["id"])).attachments
+    assert own.at is None
+    assert await operator.attachments.read(own.key or "") == b"mine"
+    assert await operator.store.read(copying.files_of, UUID(copied["id"])) == {own.key}
+
+
 async def test_a_file_that_is_gone_is_told(operator: Operator) -> None:
     """Nothing is sent without its files, and no other file is left behind."""
     assert operator.attachments is not None

@@ -52,6 +52,18 @@ async def test_a_new_message_takes_its_place(store: Store, integration_id: UUID)
     assert (new.action, new.before, new.who, new.why) == ("copied", str(original), "jane", "mistyped")
 
 
+async def test_its_files_are_known(store: Store, integration_id: UUID) -> None:
+    """Those of its own and those in bundles, which several messages may name."""
+    keys = ["a" * 32, "b" * 32, "c" * 32]
+    one = await accepted(store, integration_id, files=(keys[0],), bundles=(keys[1], keys[2]))
+    two = await accepted(store, integration_id, bundles=(keys[1],))
+    none = await accepted(store, integration_id)
+
+    assert await store.read(copying.files_of, one.id) == set(keys)
+    assert await store.read(copying.files_of, two.id) == {keys[1]}
+    assert await store.read(copying.files_of, none.id) == set()
+
+
 async def test_asked_twice_it_is_done_once(store: Store, integration_id: UUID) -> None:
     """After a commit in doubt the same can be asked for again."""
     original = await failed(store, integration_id)

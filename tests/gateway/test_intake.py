@@ -81,6 +81,18 @@ async def test_the_files_of_what_is_taken_back_go_too(
     assert not [file for file in attachments.folder.rglob("*") if file.is_file()]
 
 
+async def test_the_files_of_others_do_not_go_with_what_is_taken_back(
+    intake: Intake, store: Store, attachments: AttachmentStore
+) -> None:
+    """A bundle has files of other messages, too."""
+    key = await attachments.keep([b"mine", b"theirs"])
+    owe(intake, await accepted(store, await created(store), bundles=(key,)))
+    await intake.pay_once()
+
+    assert intake.owed == 0
+    assert await attachments.read(key, 4, 6) == b"theirs"
+
+
 async def test_what_a_worker_has_already_is_counted(intake: Intake, store: Store, attachments: AttachmentStore) -> None:
     """A message that cannot be taken back any more is delivered with its files, and that is counted."""
     async with attachments.upload() as upload:

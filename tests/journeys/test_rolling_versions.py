@@ -31,7 +31,7 @@ async def test_ops_3_what_a_newer_gateway_took_in_waits_for_a_newer_worker(offic
         async with office.gateway(), office.worker():
             await office.active()
             row = a_row((await office.integration()).id)
-            newer = replace(row, body=b"\x02" + row.body[1:])
+            newer = replace(row, body=b"\x03" + row.body[1:])
             await office.queued([newer])
             put_off = await office.becomes(row.id, Status.DEFERRED)
             attempts = await office.attempts(row.id)
@@ -44,5 +44,5 @@ async def test_ops_3_what_a_newer_gateway_took_in_waits_for_a_newer_worker(offic
             await office.becomes(row.id, Status.SENT)
 
     assert put_off.reason is None
-    assert "version 02" in (attempts[0].reply or "")
+    assert "version 03" in (attempts[0].reply or "")
     assert len(smtp.completed) == 1

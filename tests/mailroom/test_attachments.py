@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mailroom.attachments import KEY_LENGTH, AttachmentMissing, AttachmentStore
+from mailroom.message import Attachment
 
 
 @pytest.fixture
@@ -33,6 +34,11 @@ async def stored(attachments: AttachmentStore, *parts: bytes) -> str:
         return upload.key
 
 
+def file_of(key: str) -> Attachment:
+    """A file of a message that has one of its own."""
+    return Attachment(name="a.zip", media_type="application/zip", size=0, key=key)
+
+
 async def test_a_finished_file_can_be_read(attachments: AttachmentStore) -> None:
     """What was written in parts is read as a whole under a key that tells nothing about it."""
     key = await stored(attachments, b"one ", b"two ", b"", b"three")
@@ -51,7 +57,7 @@ async def test_a_copy_is_a_file_of_its_own(attachments: AttachmentStore) -> None
     """It has the same bytes under another key, and stays when the first one goes."""
     content = bytes(range(256)) * 10_000
     key = await stored(attachments, content)
-    copy = await attachments.copy(key)
+    copy = await attachments.copy(file_of(key))
     await attachments.delete(key)
 
     assert copy != key
@@ -61,7 +67,7 @@ async def test_a_copy_is_a_file_of_its_own(attachments: AttachmentStore) -> None
 async def test_what_is_not_there_is_not_copied(attachments: AttachmentStore) -> None:
     """A file that is missing is told, and nothing is left behind."""
     with pytest.raises(AttachmentMissing):
-        await attachments.copy("0" * KEY_LENGTH)
+        await attachments.copy(file_of("0" * KEY_LENGTH))
 
     assert files_of(attachments) == []
 

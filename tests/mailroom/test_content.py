@@ -1,5 +1,7 @@
 """A content in its row."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -13,7 +15,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 pairs = st.lists(st.tuples(texts, texts), max_size=3).map(tuple)
 attachments = st.builds(
     Attachment, name=texts, media_type=texts, size=st.integers(0, 2**40),
-    content=st.none() | st.binary(max_size=40), key=st.none() | texts, content_id=st.none() | texts,
+    content=st.none() | st.binary(max_size=40), key=st.none() | texts,
+    at=st.none() | st.integers(0, 2**40), content_id=st.none() | texts,
 )  # fmt: skip
 people = st.lists(st.builds(Correspondent, texts, st.none() | texts), max_size=3).map(tuple)
 contents = st.builds(
@@ -47,11 +50,21 @@ def test_ops_3_a_later_writer_may_add_members() -> None:
     assert decode_content(b"\x01" + msgspec.msgpack.encode(wire)) == Content(to="a@b.test", subject="s", text="t")
 
 
-@pytest.mark.parametrize("start", [b"", b"\x02", b"{"])
+@pytest.mark.parametrize("start", [b"", b"\x03", b"{"])
 def test_ops_3_another_version_is_named(start: bytes) -> None:
     """A row of a version that this Mailroom cannot read says so, rather than being half understood."""
     with pytest.raises(UnreadableContent, match="version"):
         decode_content(start + encode_content(a_content())[1:] if start else b"")
+
+
+def test_ops_3_parts_of_files_have_a_version_of_their_own() -> None:
+    """Whoever does not know that a file may be a part of another would send the whole: of other people's letters."""
+    file = Attachment(name="a", media_type="text/plain", size=5, key="f" * 32)
+    whole, part = a_content(attachments=(file,)), a_content(attachments=(file, replace(file, at=0)))
+
+    assert encode_content(whole)[:1] == b"\x01"
+    assert encode_content(part)[:1] == b"\x02"
+    assert decode_content(encode_content(part)) == part
 
 
 def test_a_damaged_content_says_so() -> None:

@@ -26,13 +26,13 @@ class CountingStore(AttachmentStore):
     reading = 0
     most = 0
 
-    async def read(self, key: str) -> bytes:
+    async def read(self, key: str, at: int = 0, size: int | None = None) -> bytearray:
         """Read it, slowly."""
         self.reading += 1
         self.most = max(self.most, self.reading)
         await asyncio.sleep(0.01)
         try:
-            return await super().read(key)
+            return await super().read(key, at, size)
         finally:
             self.reading -= 1
 

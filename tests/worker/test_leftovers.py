@@ -14,7 +14,7 @@ import pytest
 
 from mailroom.attachments import AttachmentStore
 from mailroom.provisioning import MARKER_FILE, check_marker
-from mailroom.store import leftovers
+from mailroom.store import leftovers, messages
 from mailroom.store.sqlite import SqliteStore
 from tests.builders import accepted, created
 from worker.leftovers import LOOKS, YOUNG, Leftovers
@@ -97,6 +97,20 @@ async def test_sto_5_what_no_row_names_is_removed(store: SqliteStore, attachment
     await a_day_of_looks(store, attachments)
 
     assert names(attachments) == {named, young, foreign.name}
+
+
+async def test_sto_5_a_bundle_stays_as_long_as_one_message_needs_it(
+    store: SqliteStore, attachments: AttachmentStore
+) -> None:
+    """It goes when no message names it any more."""
+    integration_id = await created(store)
+    needed, unnamed = await stored(attachments, OLD), await stored(attachments, OLD)
+    first = await accepted(store, integration_id, bundles=(needed, unnamed))
+    await accepted(store, integration_id, bundles=(needed,))
+    await store.transaction(messages.revoke, [(first.id, first.kind)], NOW)
+    await a_day_of_looks(store, attachments)
+
+    assert names(attachments) == {needed}
 
 
 async def test_sto_5_another_databases_files_are_not_touched(store: SqliteStore, attachments: AttachmentStore) -> None:

@@ -196,36 +196,45 @@ def _accept_values(group: Sequence[NewMessage]) -> dict[str, Any]:
     }
 
 
-#: The same on SQLite, given to the driver as they are: SQLAlchemy takes longer over each value than SQLite does.
-_KEEP = """
-    INSERT INTO messages (id, kind, service, tenant, integration_id, recipient, sender, subject, size, accepted_at,
-                          expires_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_SAY = "INSERT INTO contents (message_id, body) VALUES (?, ?)"
-_FILE = "INSERT INTO files (key, message_id) VALUES (?, ?)"
-_BUNDLE = "INSERT INTO bundles (key, message_id) VALUES (?, ?)"
-_ENLIVEN = """
-    INSERT INTO live (id, kind, integration_id, status, queued_at, expires_at, wake_at) VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
+#: Rows in one statement of SQLite's. For each step of a statement the driver lets the other threads of Python run, and waits
+#: for its turn again.
+_ROWS_AT_ONCE = 64
 
 
 def _accept_rows(tx: Connection, group: Sequence[NewMessage]) -> None:
-    kept, said, alive = [], [], []
+    kept: list[Any] = []
+    said: list[Any] = []
+    alive: list[Any] = []
     for m in group:
         id_, kind, integration_id = m.id.hex, m.kind.value, m.integration_id.hex
         accepted_at, expires_at, wake_at = since_1970(m.accepted_at), since_1970(m.expires_at), since_1970(_sleep_of(m))
-        kept.append((id_, kind, m.service, m.tenant, integration_id, m.recipient, m.sender, m.subject, m.size,
-                     accepted_at, expires_at))  # fmt: skip
-        said.append((id_, m.body))
-        alive.append((id_, kind, integration_id, m.status.value, accepted_at, expires_at, wake_at))
-    tx.exec_driver_sql(_KEEP, kept)
-    tx.exec_driver_sql(_SAY, said)
-    tx.exec_driver_sql(_ENLIVEN, alive)
-    if named := [(key, m.id.hex) for m in group for key in m.files]:
-        tx.exec_driver_sql(_FILE, named)
-    if bundled := [(key, m.id.hex) for m in group for key in m.bundles]:
-        tx.exec_driver_sql(_BUNDLE, bundled)
+        kept += (id_, kind, m.service, m.tenant, integration_id, m.recipient, m.sender, m.subject, m.size, accepted_at,
+                 expires_at)  # fmt: skip
+        said += (id_, m.body)
+        alive += (id_, kind, integration_id, m.status.value, accepted_at, expires_at, wake_at)
+    _insert(
+        tx, "messages", "id, kind, service, tenant, integration_id, recipient, sender, subject, size, accepted_at, "
+        "expires_at", kept,
+    )  # fmt: skip
+    _insert(tx, "contents", "message_id, body", said)
+    _insert(tx, "live", "id, kind, integration_id, status, queued_at, expires_at, wake_at", alive)
+    _insert(tx, "files", "key, message_id", [value for m in group for key in m.files for value in (key, m.id.hex)])
+    _insert(tx, "bundles", "key, message_id", [value for m in group for key in m.bundles for value in (key, m.id.hex)])
+
+
+def _insert(tx: Connection, table: str, columns: str, values: list[Any]) -> None:
+    """Rows whose values stand one behind the other, given to the driver: SQLAlchemy takes longer over them than SQLite."""
+    driver: Any = tx.connection.dbapi_connection
+    width = columns.count(",") + 1
+    for at in range(0, len(values), _ROWS_AT_ONCE * width):
+        some = values[at : at + _ROWS_AT_ONCE * width]
+        driver.execute(_insertion(table, columns, len(some) // width), some)
+
+
+@lru_cache(maxsize=512)
+def _insertion(table: str, columns: str, rows: int) -> str:
+    row = f"({', '.join('?' * (columns.count(',') + 1))})"
+    return f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - names of our own
 
 
 def _sleep_of(message: NewMessage) -> datetime | None:

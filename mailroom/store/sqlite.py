@@ -22,6 +22,9 @@ from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
 
+#: Prepared statements that are kept: those that insert have a text for each number of rows.
+_STATEMENTS_KEPT = 512
+
 
 class AlreadyOpen(Exception):
     """Another process has this SQLite database open; only one may."""
@@ -95,18 +98,18 @@ class SqliteStore:
         try:
             # Shielded: work that has begun is finished, whoever waits for it.
             return await asyncio.shield(running)
-        except (DataError, IntegrityError) as error:
+        except (DataError, IntegrityError, sqlite3.DataError, sqlite3.IntegrityError) as error:
             raise BadRow(_first_line(error)) from error
         except (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError) as error:
             raise BadRow(_first_line(error)) from error
-        except OperationalError as error:
+        except (OperationalError, sqlite3.OperationalError) as error:
             if committing and not _is_full(error):
                 # Undone as long as this process lives. What was written before the disk failed may be a whole commit,
                 # though, that the next process finds in the log; another commit in its place makes it certain.
                 raise CommitUnknown(f"the commit failed: {_first_line(error)}") from error
             # SQLite rolls back what it could not finish: nothing was done.
             raise StoreUnavailable(f"the database refused: {_first_line(error)}") from error
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             raise BadRow(_first_line(error)) from error
 
 
@@ -114,7 +117,12 @@ def _engine(path: Path, pragmas: tuple[str, ...]) -> Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         poolclass=StaticPool,
-        connect_args={"check_same_thread": False, "isolation_level": None, "timeout": 5},
+        connect_args={
+            "check_same_thread": False,
+            "isolation_level": None,
+            "timeout": 5,
+            "cached_statements": _STATEMENTS_KEPT,
+        },
     )
 
     @event.listens_for(engine, "connect")
@@ -143,9 +151,9 @@ def _lock(path: Path) -> TextIO:
     return file
 
 
-def _is_full(error: OperationalError) -> bool:
+def _is_full(error: Exception) -> bool:
     """No room for all of it: the last part, which makes it a commit, is not there."""
-    return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return getattr(getattr(error, "orig", error), "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _first_line(error: BaseException) -> str:

@@ -114,7 +114,7 @@ class Entrance:
             return "too many requests are in hand"
         if self.bytes + size > whole.bytes_within_reach or whole.bytes + size > limits.bytes_in_flight:
             return "too many bytes are in hand"
-        # No file in a smaller body goes to any disk but the database's.
+        # The files of a smaller body stay in the database where their own disk takes none.
         if size > LARGEST_IN_A_ROW and (short := whole.files_disk()) is not None:
             return short
         if size and (short := whole.rows_disk()) is not None:

@@ -4,6 +4,7 @@ In their rows such files would be written twice, to the database's log and to it
 by itself. Whatever comes while one bundle is written makes up the next.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -87,13 +88,14 @@ class Bundles:
             self._unnamed.pop(key, None)
 
     async def discard(self, keys: Iterable[str]) -> None:
-        """A message was not accepted that had files there: where that is so of all, the bundle goes. Raises OSError."""
+        """A message was not accepted that had files there: where that is so of all, the bundle goes."""
         for key in keys:
             others = self._unnamed.get(key, 0) - 1
             if others > 0:
                 self._unnamed[key] = others
             elif self._unnamed.pop(key, None) is not None:
-                await self._attachments.delete(key)
+                with contextlib.suppress(OSError):  # the look at leftovers will find it
+                    await self._attachments.delete(key)
 
     async def _write(self, group: Sequence[Sequence[bytes]]) -> list[tuple[str, int]]:
         key = await self._attachments.keep([content for contents in group for content in contents])

@@ -112,7 +112,10 @@ class AttachmentStore:
             return file.content
         if file.at is None:
             return await self.read(file.key or "")
-        return await self.read(file.key or "", file.at, file.size)
+        content = await self.read(file.key or "", file.at, file.size)
+        if len(content) != file.size:
+            raise AttachmentMissing(f"{file.key} in {self.folder} ends before it should")
+        return content
 
     async def read(self, key: str, at: int = 0, size: int | None = None) -> bytearray:
         """The whole file, or so many bytes of it from there on; raises AttachmentMissing."""

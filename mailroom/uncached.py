@@ -150,8 +150,9 @@ def _open(path: Path, mode: str) -> FileIO:
     except OSError as error:
         if not _DIRECT or error.errno != errno.EINVAL:
             raise
-    # A file system that refuses may have made the file by then, under a name that nobody else has.
-    path.unlink(missing_ok=True) if mode == "xb" else None
+    if mode == "xb":
+        # A file system that refuses may have made the file by then.
+        path.unlink(missing_ok=True)
     return FileIO(path, mode)
 
 

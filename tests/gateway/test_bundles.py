@@ -82,6 +82,17 @@ async def test_files_of_several_messages_share_a_file(disk: Disk) -> None:
         ]
 
 
+async def test_a_bundle_that_was_cut_off_is_not_sent_in_part(disk: Disk) -> None:
+    """Half a file would look to its reader as if that were all of it."""
+    [whole], [cut] = await asyncio.gather(*(bundles(disk).lay_down((a_file(96 * KB),)) for _ in range(2)))
+    path = disk.folder / (cut.key or "")[:2] / (cut.key or "")
+    os.truncate(path, 96 * KB - 1)
+
+    with pytest.raises(AttachmentMissing, match="ends before it should"):
+        await disk.content_of(cut)
+    assert await disk.content_of(whole)
+
+
 async def test_a_bundle_has_an_end(disk: Disk) -> None:
     """No bundle has more bytes than it may, but for one message that has more by itself."""
     line = bundles(disk)

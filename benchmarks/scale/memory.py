@@ -9,8 +9,8 @@ from benchmarks.scale.measuring import concluded, pause, resident, show, slope
 
 MESSAGES = 100_000
 
-#: Forms a second, from so many connections; milliseconds between two of one.
-RATE, CONNECTIONS = 450, 90
+#: Forms a second, from so many connections, which is less than either process can do; milliseconds between two of one.
+RATE, CONNECTIONS = 1500, 90
 BETWEEN_MS = CONNECTIONS * 1000 // RATE
 
 #: Seconds between two looks, and those after which nobody waits any longer for what is not delivered.

@@ -69,7 +69,6 @@ class Gateway:
         self._overlooked, self._refused = Overlooked(), Refused()
         self._memory = MemoryGuard()
         self._files_disk = DiskFloor([attachments.folder], settings.limits.bytes_in_flight)
-        self.bundles = Bundles(attachments, self._files_disk.short)
         ours = [settings.data_dir] if settings.database_url.startswith("sqlite:") else []
         self._rows_disk = DiskFloor(ours, settings.limits.bytes_in_flight)
         self.admission = Admission(settings.limits, self._memory.short, self._files_disk.short, self._rows_disk.short)
@@ -87,7 +86,7 @@ class Gateway:
                 store=store,
                 watch=self.watch,
                 attachments=attachments,
-                bundles=self.bundles,
+                bundles=Bundles(attachments, self._files_disk.short),
                 intake=self.intake,
                 outcomes=Outcomes(store),
                 admission=self.admission.forms,

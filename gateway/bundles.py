@@ -37,10 +37,6 @@ MOST_KNOWN = 1000
 ALONE_SECONDS = 0.05
 
 
-class NeverRaised(Exception):
-    """No bundle can be refused for what is in it."""
-
-
 class Bundles:
     """Writes the files of messages that are about to be accepted. `short` says why the disk may not be written to."""
 
@@ -61,7 +57,6 @@ class Bundles:
             self._write,
             max_items=MOST_WAITING,
             max_waiting=MOST_WAITING,
-            data_error=NeverRaised,
             size_of=lambda contents: sum(map(len, contents)),
             max_bytes=MOST_BYTES,
             beside=ALONE_SECONDS,
@@ -77,8 +72,9 @@ class Bundles:
         except LineFull:
             return files
         except (OSError, TimeoutError, FlushLost) as error:
+            if self._clock() >= self._let_alone_until:  # once for all that waited
+                log.warning("files stay in the database", error=str(error) or type(error).__name__)
             self._let_alone_until = self._clock() + LET_ALONE_SECONDS
-            log.warning("files stay in the database", error=str(error) or type(error).__name__)
             return files
         return _in_bundle(files, key, at)
 

@@ -28,6 +28,10 @@ class LineClosed(Exception):
     """The line takes nothing any more: the process is stopping."""
 
 
+class NeverRaised(Exception):
+    """No item of such a line can be refused for what it is."""
+
+
 class Batch(Generic[Item, Result]):
     """A line of items and the flushes that empty it.
 
@@ -45,7 +49,7 @@ class Batch(Generic[Item, Result]):
         *,
         max_items: int,
         max_waiting: int,
-        data_error: type[Exception],
+        data_error: type[Exception] = NeverRaised,
         size_of: Callable[[Item], int] = lambda _: 0,
         max_bytes: int = 2_000_000,
         pause: float = 0.0,

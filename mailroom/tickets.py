@@ -30,10 +30,6 @@ TRIES = 6
 BETWEEN_TRIES_SECONDS = 1.0
 
 
-class NeverRaised(Exception):
-    """No ticket can be refused for what it says."""
-
-
 class TicketWriter:
     """Puts message ids on their queues, soon; what cannot be written is the sweep's business and nobody else's."""
 
@@ -81,7 +77,6 @@ class TicketWriter:
                 lambda ids: self._write(address, ids),
                 max_items=1024,
                 max_waiting=MAX_WAITING,
-                data_error=NeverRaised,
             )
         return line
 

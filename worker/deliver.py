@@ -31,6 +31,9 @@ log = get_logger(__name__)
 #: takes a consumer for dead, although no ticket is held so long.
 ATTEMPT_SECONDS = 15 * 60
 
+#: Seconds that the files of a message may take to be read: a share that hangs must not keep the seats of all other mail.
+READ_SECONDS = 30
+
 
 #: Large messages that are composed at once: while that lasts each takes four times its files in memory, and each thread
 #: more that computes keeps the loop waiting longer.
@@ -204,12 +207,16 @@ async def wire_of(
         return Rejected(Reply("compose", None, str(error)), Blame.US)
     except (AttachmentMissing, OSError) as error:
         # The folder may only be unmounted for the moment; where the file is really gone the message expires, visibly.
-        log.error("attachment cannot be read", message_id=str(message.id), error=str(error))
-        return Deferred(Reply("compose", None, f"an attachment cannot be read: {error}"), Blame.US)
+        why = str(error) or f"no answer within {READ_SECONDS} s"
+        log.error("attachment cannot be read", message_id=str(message.id), error=why)
+        return Deferred(Reply("compose", None, f"an attachment cannot be read: {why}"), Blame.US)
 
 
 async def _composed(message: Claimed, content: Content, integration: Integration, desk: Desk) -> bytes:
-    files = [await desk.attachments.content_of(file) for file in content.attachments]
+    files: list[bytes | bytearray] = []
+    if content.attachments:
+        async with asyncio.timeout(READ_SECONDS):
+            files = [await desk.attachments.content_of(file) for file in content.attachments]
     return await compose_off_loop(
         message.id, content, integration.from_address, integration.from_name, message.accepted_at, files
     )

@@ -4,7 +4,7 @@ import hmac
 import http
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -173,7 +173,8 @@ class Forms:
             admitted = self._admitted(form, service, options, request)
             if form.files:
                 await self._scan(form)
-                admitted.submission.attachments = await self._counter.bundles.lay_down(admitted.submission.attachments)
+                laid_down = await self._counter.bundles.lay_down(admitted.submission.attachments)
+                admitted.submission = replace(admitted.submission, attachments=laid_down)
             message = _message(admitted, options)
             files_can_go, bundles = False, message.bundles
             await self._counter.intake.accept(message)

@@ -103,11 +103,11 @@ async def _with_own_files(operator: Operator, message_id: UUID, content: Content
     attachments, keys = [], []
     try:
         for file in content.attachments:
-            key = file.key
-            if key in own:
-                key = await operator.attachments.copy(file)
-                keys.append(key)
-            attachments.append(replace(file, key=key, at=None))
+            if file.key not in own:
+                attachments.append(file)
+                continue
+            keys.append(await operator.attachments.copy(file))
+            attachments.append(replace(file, key=keys[-1], at=None))
     except BaseException:
         await _forget(operator, keys)
         raise

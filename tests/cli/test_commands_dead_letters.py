@@ -313,6 +313,19 @@ async def test_a_file_of_a_bundle_is_copied_by_itself(operator: Operator) -> Non
     assert await operator.store.read(copying.files_of, UUID(copied["id"])) == {own.key}
 
 
+async def test_a_part_of_a_file_never_becomes_the_whole(operator: Operator) -> None:
+    """Where its row does not say that a bundle is the message's, its part stays a part: the rest is other people's."""
+    assert operator.attachments is not None
+    key = await operator.attachments.keep([b"theirs", b"mine", b"and theirs"])
+    part = Attachment(name="a", media_type="text/plain", size=4, key=key, at=6)
+    own = Attachment(name="b", media_type="text/plain", size=1, key=await operator.attachments.keep([b"b"]))
+    body = encode_content(a_content(attachments=(part, own)))
+    letter = await failed(operator, body=body, files=(own.key or "",))
+    copied = await perform(operator, "messages.copy", {"message_id": letter, "to": "john@customer.test"})
+
+    assert (await content_of(operator, copied["id"])).attachments[0] == part
+
+
 async def test_a_file_that_is_gone_is_told(operator: Operator) -> None:
     """Nothing is sent without its files, and no other file is left behind."""
     assert operator.attachments is not None

@@ -1,7 +1,6 @@
 """Bundles: files of several messages share one file, and a disk that does not take it costs nobody a message."""
 
 import asyncio
-import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +20,11 @@ def a_file(size: int, name: str = "a.zip") -> Attachment:
 
 
 class Disk(AttachmentStore):
-    """An attachment store that counts what it is given, and whose disk may be slow or refuse."""
+    """An attachment store that counts what it is given, and whose disk may be slow."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.kept: list[int] = []
-        self.error: OSError | None = None
         self.answers = asyncio.Event()
         self.answers.set()
 
@@ -34,8 +32,6 @@ class Disk(AttachmentStore):
         """Keep it, in its time."""
         self.kept.append(len(contents))
         await self.answers.wait()
-        if self.error:
-            raise self.error
         return await super().keep(contents)
 
 
@@ -129,13 +125,14 @@ async def test_a_disk_that_refuses_costs_no_message(disk: Disk) -> None:
     """The files stay with their messages; the disk is asked again after a while, not by everybody."""
     clock = Clock()
     line = bundles(disk, clock=clock)
-    disk.error = OSError(errno.EIO, "broken")
+    disk.folder.write_text("where the folder should be")
     files = (a_file(96 * KB),)
 
     assert await line.lay_down(files) == files
     assert await line.lay_down(files) == files
     assert disk.kept == [1]
-    disk.error, clock.now = None, LET_ALONE_SECONDS
+    disk.folder.unlink()
+    clock.now = LET_ALONE_SECONDS
     [laid] = await line.lay_down(files)
     assert await disk.content_of(laid) == files[0].content
 

@@ -1,13 +1,15 @@
 """What every test may ask for: real services, started when first asked for, and the events that were logged."""
 
 import asyncio
+import faulthandler
 import gc
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 from structlog.testing import capture_logs
 
@@ -19,6 +21,9 @@ from tests.services import Postgres, RabbitMQ, Services, Sink, missing_services
 # How long an example takes depends on who else is at work on this machine; the time limit of the test is enough.
 settings.register_profile("mailroom", deadline=None)
 settings.load_profile("mailroom")
+
+#: Seconds in which what a test, or the whole run, had must be cleaned up.
+CLEAN_UP_SECONDS = 120
 
 SERVICES = frozenset({"postgres", "rabbitmq", "smtp_sink", "browser"})
 
@@ -44,6 +49,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*RUBBISH)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """End the process of a test that hangs while it is cleaned up, and tell where; its time limit may be spent by then."""
+    stderr = item.config.stash[fault_handler_stderr_fd_key]
+    faulthandler.dump_traceback_later(CLEAN_UP_SECONDS, exit=True, file=stderr)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _not_installed(packages: list[str]) -> str:

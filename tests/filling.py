@@ -16,7 +16,7 @@ from mailroom.queue.ticket import Address, Ticket, chunks
 from mailroom.store import blocks, integrations
 from mailroom.store.content import encode_content
 from mailroom.store.opening import open_store
-from mailroom.store.schema import search_blocks
+from mailroom.store.schema import messages, search_blocks
 from tests.builders import a_content
 
 #: Rows made by one statement, and tickets on their way to the broker at once.
@@ -28,6 +28,9 @@ APART = timedelta(seconds=1)
 
 #: The fingerprint of the one group of dead letters that is here.
 FAILED = hashlib.md5(b"rejected.recipient").hexdigest()  # noqa: S324 - as PostgreSQL makes it
+
+#: Per cent to which accepted messages fill a page, as the schema has it.
+_FULL = messages.dialect_options["postgresql"]["with"]["fillfactor"]
 
 #: Before all of it.
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
@@ -123,9 +126,14 @@ async def asked(url: str, sql: str, *given: object) -> list[asyncpg.Record]:
 async def add_ended(url: str, integration_id: UUID, first: int, last: int, *, since: datetime) -> None:
     """Messages of these numbers that have all come to an end; number 0 was accepted `since`."""
     async with _connected(url) as connection:
+        # Messages that were accepted and then ended leave less room on their pages than the next one asks for. Those made
+        # here come ended, and would leave more: each message accepted later would go to another old page of them, and
+        # after a checkpoint each of these pages as a whole into the log.
+        await connection.execute("ALTER TABLE messages SET (fillfactor = 100)")
         for begin in range(first, last, ROWS_AT_ONCE):
             end = min(begin + ROWS_AT_ONCE, last) - 1
             await connection.execute(_ENDED, begin, end, since, APART, integration_id, _BODY)
+        await connection.execute(f"ALTER TABLE messages SET (fillfactor = {_FULL})")
 
 
 async def add_tallies(url: str, integration_id: UUID) -> None:

@@ -13,7 +13,7 @@ from mailroom.attachments import AttachmentStore
 from mailroom.batch import Batch, FlushLost, LineFull
 from mailroom.logs import get_logger
 from mailroom.message import Attachment
-from mailroom.patience import Patience
+from mailroom.time_limit import TimeLimit
 
 log = get_logger(__name__)
 
@@ -50,7 +50,7 @@ class Bundles:
         self._short = short
         self._clock = clock
         self._let_alone_until = float("-inf")
-        self._patience = Patience(WRITTEN_SECONDS)
+        self._time_limit = TimeLimit(WRITTEN_SECONDS)
         #: How many messages of each bundle may yet be accepted, while none was.
         self._unnamed: dict[str, int] = {}
         self.line: Batch[Sequence[bytes], tuple[str, int]] = Batch(
@@ -68,7 +68,7 @@ class Bundles:
         if sum(map(len, contents)) < BUNDLED_FROM or self._short() or self._clock() < self._let_alone_until:
             return files
         try:
-            key, at = await self._patience.limit(self.line.put(contents))
+            key, at = await self._time_limit.on(self.line.put(contents))
         except LineFull:
             return files
         except (OSError, TimeoutError, FlushLost) as error:

@@ -18,13 +18,13 @@ from mailroom.batch import Batch, FlushLost, LineClosed, LineFull
 from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.message import Status
-from mailroom.patience import Patience
 from mailroom.queue.ticket import Address
 from mailroom.store import messages
 from mailroom.store.messages import NewMessage
 from mailroom.store.port import BadRow, CommitUnknown, Store, StoreUnavailable
 from mailroom.tally import Tally, What
 from mailroom.tickets import TicketWriter
+from mailroom.time_limit import TimeLimit
 
 log = get_logger(__name__)
 
@@ -94,7 +94,7 @@ class Intake:
             size_of=lambda message: len(message.body),
             beside=ALONE_SECONDS,
         )
-        self._patience = Patience(COMMIT_SECONDS)
+        self._time_limit = TimeLimit(COMMIT_SECONDS)
         #: Answered 1 although the commit may have happened: their tombstones are owed. Nobody is in here while its
         #: request still waits: it may yet be answered 0.
         self._owed: dict[UUID, NewMessage] = {}
@@ -131,7 +131,7 @@ class Intake:
 
     async def _is_committed(self, message: NewMessage) -> bool:
         try:
-            await self._patience.limit(self.line.put(message))
+            await self._time_limit.on(self.line.put(message))
         except (LineFull, LineClosed, StoreUnavailable) as error:
             log.warning("message not accepted", message_id=str(message.id), error=str(error) or type(error).__name__)
             return False

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 
-class Patience:
+class TimeLimit:
     """The same number of `seconds` for each; used in one event loop."""
 
     def __init__(self, seconds: float) -> None:
@@ -16,7 +16,7 @@ class Patience:
         self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def limit(self, future: "asyncio.Future[Result]") -> "asyncio.Future[Result]":
+    def on(self, future: "asyncio.Future[Result]") -> "asyncio.Future[Result]":
         """The same future; it gets a TimeoutError when there is no result in time."""
         while self._waiting and self._waiting[0][1].done():
             self._waiting.popleft()

@@ -17,10 +17,11 @@ PLACE = "/genesys/2/email/support"
 #: Seconds of processor time that the loop may be busy without looking at anybody else.
 LONGEST_STEP = 0.1
 
-
-#: What a gateway says that could not take a form in, and how often it may say so to a form that it can take.
+#: What a gateway says that could not take a form in, how often it may say so to a form that it can take, and how many
+#: seconds later it is asked again.
 AGAIN = (200, again_later())
 MOST_TRIES = 10
+AGAIN_SECONDS = 0.2
 
 
 @dataclass(slots=True)
@@ -34,21 +35,24 @@ class Caller:
         """Post a body as it is; status and JSON of the answer."""
         return await self.send(head(content_type, b"Content-Length: %d" % len(body), *headers) + body)
 
-    async def post_until_taken(self, content_type: bytes | str, body: bytes) -> tuple[int, dict[str, Any]]:
-        """Post it again for as long as the gateway says so: a machine may be so busy that a commit is not in time."""
-        for _ in range(MOST_TRIES):
-            answer = await self.post(content_type, body)
-            if answer != AGAIN:
-                return answer
-        return answer
-
     async def post_chunked(self, content_type: bytes | str, chunks: Sequence[bytes]) -> tuple[int, dict[str, Any]]:
         """The same body in chunked transfer coding, chunk by chunk."""
         coded = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk)
         return await self.send(head(content_type, b"Transfer-Encoding: chunked") + coded + b"0\r\n\r\n")
 
     async def send(self, request: bytes) -> tuple[int, dict[str, Any]]:
-        """Send these bytes; status and JSON of the one answer to them."""
+        """Send these bytes; status and JSON of the one answer to them.
+
+        They are sent again for as long as the gateway says so: a busy machine may have a commit, or a look, come too late.
+        """
+        for _ in range(MOST_TRIES):
+            answer = await self._send_once(request)
+            if answer != AGAIN:
+                break
+            await asyncio.sleep(AGAIN_SECONDS)
+        return answer
+
+    async def _send_once(self, request: bytes) -> tuple[int, dict[str, Any]]:
         if self._open is None:
             host, _, port = self.address.rpartition(":")
             self._open = await asyncio.open_connection(host, int(port))

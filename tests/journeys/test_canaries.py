@@ -208,7 +208,7 @@ async def test_sec_6_the_password_of_an_account_is_nowhere(office: Office, serve
 
 async def submitted(office: Office) -> Any:
     """The id of a form of marks that was accepted."""
-    status, body = await office.post("support", PERSON, {"apikey": "canary-form-key"})
+    status, body = await office.insisted("support", lambda: PERSON, {"apikey": "canary-form-key"})
     assert status == 200, body
     return office.id_of(body)
 

@@ -43,7 +43,7 @@ async def test_files_of_9_mb_hold_up_nobody(office: Office, smtp_sink: Sink) -> 
     smtp_sink.start_counting()
 
     async def send(_: int) -> None:
-        told = await asyncio.gather(*(office.post("support", a_form_with_a_file()) for _ in range(3)))
+        told = await asyncio.gather(*(office.insisted("support", a_form_with_a_file) for _ in range(3)))
         for _, body in told:
             await office.becomes(office.id_of(body), Status.SENT)
 

@@ -33,4 +33,7 @@ async def _for_ever(name: str, work: Callable[[], Coroutine[Any, Any, None]]) ->
             log.warning("a loop was cancelled by nobody; it goes on", loop=name)
         except Exception:
             log.exception("a loop failed; it goes on", loop=name)
+        if really_cancelled():
+            # A library has kept the CancelledError for itself, or put an error of its own in its place.
+            return
         await asyncio.sleep(AGAIN_SECONDS)

@@ -126,9 +126,9 @@ async def asked(url: str, sql: str, *given: object) -> list[asyncpg.Record]:
 async def add_ended(url: str, integration_id: UUID, first: int, last: int, *, since: datetime) -> None:
     """Messages of these numbers that have all come to an end; number 0 was accepted `since`."""
     async with _connected(url) as connection:
-        # Messages that were accepted and then ended leave less room on their pages than the next one asks for. Those made
-        # here come ended, and would leave more: each message accepted later would go to another old page of them, and
-        # after a checkpoint each of these pages as a whole into the log.
+        # Of the pages of messages that were accepted and then ended, half and more leave less room than the next one asks
+        # for. Those made here come ended, and all of them would leave more: each message accepted later would go to
+        # another old page, and after a checkpoint each of these pages as a whole into the log.
         await connection.execute("ALTER TABLE messages SET (fillfactor = 100)")
         for begin in range(first, last, ROWS_AT_ONCE):
             end = min(begin + ROWS_AT_ONCE, last) - 1

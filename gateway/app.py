@@ -27,11 +27,13 @@ from gateway.outcomes import Outcomes
 from gateway.ready import NO_PAGE, Answer, JsonAnswer
 from gateway.scanner import Scanner
 from mailroom.attachments import AttachmentStore
+from mailroom.crowd import Crowd
 from mailroom.health import health_answer, health_app
+from mailroom.http_connection import PlainRequest
 from mailroom.logs import get_logger
 from mailroom.loops import start_loop
 from mailroom.queue.port import Queue
-from mailroom.serving import AROUND, CROWD, FAULT_ID, REFUSAL, SHORTCUT, Crowd, PlainRequest, new_fault_id
+from mailroom.serving import AROUND, CROWD, FAULT_ID, REFUSAL, SHORTCUT, new_fault_id
 from mailroom.settings import Settings
 from mailroom.store.port import Store
 from mailroom.tally import Tally

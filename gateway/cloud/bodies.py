@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from aiohttp import hdrs, web
 
 from gateway.cloud.errors import Code, Refusal
-from mailroom.serving import let_in
+from mailroom.http_connection import let_in
 from mailroom.settings import LimitSettings
 
 #: Bytes of a body where the endpoint says nothing else.

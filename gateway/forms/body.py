@@ -25,7 +25,7 @@ from gateway.forms.problems import Code, Problem
 from gateway.forms.raw import RawFile, RawForm
 from gateway.forms.regular import RegularPart, regular_parts
 from mailroom.attachments import LARGEST_IN_A_ROW, AttachmentStore, Upload
-from mailroom.serving import AnyRequest, BrokenBody
+from mailroom.http_connection import AnyRequest, BrokenBody
 from mailroom.settings import EmailOptions, LimitSettings
 
 #: Parts of a multipart body, and fields of an urlencoded one.

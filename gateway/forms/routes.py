@@ -25,11 +25,12 @@ from gateway.ready import NO_HEADERS, Answer, JsonAnswer
 from gateway.scanner import Scanner, Verdict
 from mailroom.attachments import AttachmentStore
 from mailroom.gate import Closed, gate
+from mailroom.http_connection import AnyRequest, let_in
 from mailroom.integration import Integration
 from mailroom.kinds import KINDS
 from mailroom.logs import get_logger
 from mailroom.message import Content, Kind, Status, new_message_id
-from mailroom.serving import AnyRequest, expect, let_in
+from mailroom.serving import expect
 from mailroom.settings import BESIDE_FILES, EmailOptions, Settings
 from mailroom.store import messages
 from mailroom.store.content import encode_content

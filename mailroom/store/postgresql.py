@@ -15,6 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityE
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
+from mailroom.loops import really_cancelled
 from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 
 Args = ParamSpec("Args")
@@ -135,7 +136,7 @@ class PostgresqlStore:
             raise _told(error, reach) from error
         except asyncio.CancelledError as error:
             # A dying connection cancels its waiters although nobody cancelled us.
-            if _really_cancelled():
+            if really_cancelled():
                 raise
             raise _told(error, reach) from error
 
@@ -155,11 +156,6 @@ class _Reach(Enum):
     #: In a transaction whose commit was not asked for: the server undoes it.
     SERVER = auto()
     COMMIT = auto()
-
-
-def _really_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _timed_out(error: BaseException) -> bool:

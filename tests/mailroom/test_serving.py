@@ -15,20 +15,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from mailroom.crowd import KEPT_FOR_PROXIES, Crowd
 from mailroom.fairness import MOST_VISITORS
-from mailroom.serving import (
-    CROWD,
-    KEPT_FOR_PROXIES,
-    MOST_ARRIVING,
-    MOST_TOLD_TO_LEAVE,
-    MOST_UNHEARD,
-    REFUSAL,
-    Crowd,
-    Patience,
-    from_our_page,
-    let_in,
-    serving,
-)
+from mailroom.http_connection import MOST_TOLD_TO_LEAVE, MOST_UNHEARD, Patience, let_in
+from mailroom.serving import CROWD, MOST_ARRIVING, REFUSAL, from_our_page, serving
 
 INFLATED = 8 * 1024 * 1024
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
-from mailroom.serving import SHORTCUT, Patience, PlainRequest, serving
+from mailroom.http_connection import Patience, PlainRequest
+from mailroom.serving import SHORTCUT, serving
 
 #: Longer than any of these takes, and shorter than what is waited for by mistake.
 SOON_SECONDS = 5.0

@@ -66,7 +66,7 @@ PROCESSES = (
     ),
     (
         "migrate",
-        "cli.deployment:migrate",
+        "cli.migration:migrate",
         """Bring the database's tables up to this version.
 
         Run it once for each version, before the processes. Waits up to 60 seconds for the database. `mailroom up` does

@@ -1,31 +1,12 @@
-"""`mailroom gateway`, `mailroom worker`, `mailroom migrate`: the processes of a deployment."""
+"""`mailroom gateway` and `mailroom worker`: the processes of a deployment."""
 
-import asyncio
-import time
 from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from cli.commands import run
-from cli.printing import lines
 from gateway.__main__ import serve
-from mailroom.logs import LogStyle, configure_logs, get_logger
-from mailroom.settings import BadSettings
-from mailroom.settings_file import from_environment
-from mailroom.store.opening import migrate as migrate_tables
-from mailroom.store.opening import open_store
-from mailroom.store.port import CommitUnknown, StoreUnavailable
 from worker.__main__ import main as work
-
-log = get_logger(__name__)
-
-#: Seconds a migration waits for a database that is only just starting, and between two looks.
-DATABASE_SECONDS = 60.0
-LOOK_SECONDS = 1.0
-
-#: Seconds one statement of a migration may take: it may have to rewrite a large table.
-MIGRATION_SECONDS = 6 * 3600.0
 
 
 def gateway(
@@ -41,32 +22,3 @@ def gateway(
 def worker() -> int:
     """Deliver what was accepted. Start as many as wanted, on as many machines."""
     return work()
-
-
-def migrate() -> int:
-    """Bring the database's tables up to this version; run it once for each version, before the processes."""
-    configure_logs(LogStyle.CONSOLE)
-    run(_migrate())
-    lines(["The tables are those of this version."])
-    return 0
-
-
-async def _migrate() -> None:
-    settings = from_environment()
-    if settings.database_url.startswith("sqlite:"):
-        raise BadSettings(
-            ["MAILROOM_DATABASE_URL: is sqlite:, which `mailroom up` migrates by itself; set it to postgresql://…"]
-        )
-    store = open_store(settings.database_url, connections=1, command_seconds=MIGRATION_SECONDS)
-    deadline = time.monotonic() + DATABASE_SECONDS
-    try:
-        while True:
-            try:
-                return await store.transaction(migrate_tables)
-            except (StoreUnavailable, CommitUnknown) as error:
-                if time.monotonic() >= deadline:
-                    raise
-                log.warning("waiting for the database", error=str(error))
-            await asyncio.sleep(LOOK_SECONDS)
-    finally:
-        await store.aclose()

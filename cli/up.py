@@ -40,7 +40,8 @@ from mailroom.settings import BY_EXAMPLE, BadSettings, EmailOptions, Integration
 from mailroom.settings_file import from_environment
 from mailroom.store import users
 from mailroom.store.development import move_integration
-from mailroom.store.opening import migrate, open_store
+from mailroom.store.migrating import migrate
+from mailroom.store.opening import open_store
 from mailroom.store.port import Store
 from mailroom.vault import Vault, new_key
 from worker.app import Worker

@@ -12,7 +12,8 @@ from mailroom.store import integrations, messages, schema
 from mailroom.store.content import encode_content
 from mailroom.store.integrations import NewIntegration
 from mailroom.store.messages import Attempt, Claimed, NewMessage, Settlement, Standing
-from mailroom.store.opening import migrate, open_store
+from mailroom.store.migrating import migrate
+from mailroom.store.opening import open_store
 from mailroom.store.port import Store
 
 NOW = datetime(2026, 1, 6, 12, tzinfo=UTC)

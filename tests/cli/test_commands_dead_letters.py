@@ -28,7 +28,7 @@ from mailroom.store.clock import told
 from mailroom.store.content import decode_content, encode_content
 from mailroom.store.dead_letters import NoSuchGroup, NotOpen
 from mailroom.store.messages import NotADeadLetter
-from mailroom.store.opening import migrate
+from mailroom.store.migrating import migrate
 from mailroom.store.redrives import AlreadyRunning, NoSuchRedrive, NothingToRedrive
 from mailroom.store.sqlite import SqliteStore
 from tests.builders import NOW, a_content, a_settlement, accepted, an_integration, claimed

@@ -23,7 +23,7 @@ from mailroom.queue.memory import MemoryQueue
 from mailroom.settings import BadSettings
 from mailroom.store import connection_tests, integrations, messages
 from mailroom.store.integrations import NameTaken, NewIntegration, UnknownIntegration
-from mailroom.store.opening import migrate
+from mailroom.store.migrating import migrate
 from mailroom.store.schema import messages as messages_table
 from mailroom.store.searching import LOOKS
 from mailroom.store.sqlite import SqliteStore

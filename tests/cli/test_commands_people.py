@@ -16,7 +16,8 @@ from mailroom.queue.memory import MemoryQueue
 from mailroom.roles import Role
 from mailroom.store import clients, sign_ins, users
 from mailroom.store.clients import ClientNameTaken, UnknownClient
-from mailroom.store.opening import migrate, open_store
+from mailroom.store.migrating import migrate
+from mailroom.store.opening import open_store
 from mailroom.store.sqlite import SqliteStore
 from mailroom.store.users import UnknownUser, UserNameTaken
 from tests.builders import migrated

@@ -11,9 +11,11 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from mailroom.store.opening import SchemaMismatch, _config, check_schema, migrate, open_store
+from mailroom.store.migrating import config, migrate
+from mailroom.store.opening import SchemaMismatch, check_schema, newest_version, open_store
 from mailroom.store.port import Store
 from mailroom.store.schema import metadata
 from tests.builders import NOW, migrated
@@ -85,13 +87,26 @@ async def test_dead_letters_of_before_get_their_rows(empty: Store, number: int) 
 
 
 def _upgraded(tx: Connection, revision: str) -> None:
-    command.upgrade(_config(tx), revision)
+    command.upgrade(config(tx), revision)
 
 
 async def test_missing_tables_are_told(empty: Store) -> None:
     """A database without our tables is named as such, with what to do."""
     with pytest.raises(SchemaMismatch, match="mailroom migrate"):
         await empty.read(check_schema)
+
+
+async def test_older_tables_are_told(store: Store) -> None:
+    """Tables of an earlier version are named as such, with what to do."""
+    await store.transaction(say_revision, "0001")
+
+    with pytest.raises(SchemaMismatch, match="older than this Mailroom: run `mailroom migrate`"):
+        await store.read(check_schema)
+
+
+def test_the_newest_version_is_alembics() -> None:
+    """What a process looks for is where the migrations lead."""
+    assert newest_version() == ScriptDirectory.from_config(config(None)).get_current_head()
 
 
 async def test_newer_tables_are_no_mistake(store: Store) -> None:

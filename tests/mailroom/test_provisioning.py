@@ -10,7 +10,7 @@ from mailroom.attachments import AttachmentStore
 from mailroom.provisioning import AttachmentsElsewhere, attachment_store, check_marker, prepare
 from mailroom.settings import BadSettings, IntegrationSettings, Settings
 from mailroom.store import integrations
-from mailroom.store.opening import migrate
+from mailroom.store.migrating import migrate
 from mailroom.store.port import Store
 from mailroom.store.sqlite import SqliteStore
 from mailroom.vault import Vault

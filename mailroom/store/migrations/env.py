@@ -1,4 +1,4 @@
-"""Alembic's entry: it always runs inside the transaction that `mailroom.store.opening` gives it."""
+"""Alembic's entry: it always runs inside the transaction that `mailroom.store.migrating` gives it."""
 
 from alembic import context
 

@@ -7,7 +7,7 @@ ARGS ?=
 # --required: fail also where nobody could be asked about known vulnerabilities.
 AUDIT ?=
 # How many processes share the tests; each brings up its own services. Many tests wait more than they work.
-JOBS ?= 3
+JOBS ?= 4
 
 # What the peers of benchmarks stand on, in places of its own: it is no part of what Mailroom needs.
 PEERS := .venv/peers/installed benchmarks/peers/express/node_modules/.package-lock.json

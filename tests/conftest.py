@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from mailroom.process import RUBBISH, quick_loop
 from mailroom.store.sqlite import SqliteStore
 from tests.builders import migrated
+from tests.order import spread
 from tests.services import Postgres, RabbitMQ, Services, Sink, missing_services
 
 # How long an example takes depends on who else is at work on this machine; the time limit of the test is enough.
@@ -38,6 +39,14 @@ def pytest_asyncio_loop_factories(
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--screenshots` takes the pictures of the documents anew."""
     parser.addoption("--screenshots", action="store_true", help="write the pictures in docs/screenshots anew")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with those that are allowed more time than the usual."""
+    longest = [item for item in items if item.get_closest_marker("timeout")]
+    others = [item for item in items if not item.get_closest_marker("timeout")]
+    items[:] = spread(longest, others, getattr(config, "workerinput", {}).get("workercount", 1))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

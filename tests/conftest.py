@@ -3,12 +3,14 @@
 import asyncio
 import faulthandler
 import gc
+import logging
 import shutil
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 from structlog.testing import capture_logs
@@ -136,6 +138,27 @@ async def store(sqlite_file: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(sqlite_file)
     yield store
     await store.aclose()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loggers_that_listen() -> Iterator[None]:
+    """A logger that keeps the configuration of its first event, as ours do, would not tell `logged` of any further test."""
+    configure = structlog.configure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False}))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """What a test has logged in its way, the others log as they did."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

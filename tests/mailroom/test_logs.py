@@ -4,28 +4,15 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from mailroom.logs import LogLevel, LogStyle, configure_logs, get_logger
 
 #: What ends a line or drives a terminal.
 NASTY = "a\nb\rc\x1b[31md\x00e\x7ff\x85g\u2028h\u202ei"
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """Other tests log as they did."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -45,6 +45,7 @@ async def until_ended(office: Office, rows: Sequence[NewMessage]) -> int:
                 task.cancel()
             await asyncio.wait({ended, death})
         if not has_died:
+            ended.result()
             return died
         died += 1
 

@@ -1,7 +1,7 @@
 """The story that every stack is taken through in a round, and what each part of it costs.
 
-Intake with nobody delivering, the drain of that backlog, both at once, then single submissions and a steady rate with a
-clock at both ends. Everything accepted must have arrived, once.
+After a warm-up: intake with nobody delivering, the drain of that backlog, both at once, then single submissions and a
+steady rate with a clock at both ends. Everything accepted must have arrived, once.
 """
 
 import asyncio

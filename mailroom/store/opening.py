@@ -33,7 +33,7 @@ def open_store(url: str, *, connections: int = 8, command_seconds: float = 10) -
 def check_schema(tx: Connection) -> None:
     """Raises SchemaMismatch unless the tables are this version's (or a newer one's, during a rolling update).
 
-    Alembic could tell too; to load it takes a process a tenth of its start, and 10 MB for as long as it runs.
+    Alembic could tell too; to load it takes a process a tenth of its start, and 8 MB for as long as it runs.
     """
     current = tx.scalar(sa.select(_VERSION)) if sa.inspect(tx).has_table(_VERSION.name) else None
     if current is None:

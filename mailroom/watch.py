@@ -103,6 +103,16 @@ class IntegrationWatch:
         while not self.is_fresh:
             await self._refreshed.wait()
 
+    async def renewed(self) -> None:
+        """Return once the snapshot shows what was committed before this call, or is too old to decide by."""
+        called_at = self._clock()
+        self.nudge()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FRESH_SECONDS):
+                # One of the same moment of the clock may have been asked for before.
+                while self._taken_at <= called_at:
+                    await self._refreshed.wait()
+
     def get(self, integration_id: UUID) -> Integration | None:
         """The integration of this id in the last snapshot."""
         return self._by_id.get(integration_id)

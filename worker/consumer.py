@@ -17,7 +17,7 @@ from mailroom.latency import bucket_of
 from mailroom.logs import get_logger
 from mailroom.loops import really_cancelled
 from mailroom.message import Lane, Status
-from mailroom.outcome import Deferred, Sent
+from mailroom.outcome import Blame, Sent
 from mailroom.pace import is_limited
 from mailroom.queue.port import Delivery, Queue, Subscription
 from mailroom.queue.ticket import MAX_IDS, Address
@@ -30,7 +30,7 @@ from mailroom.store.port import BadRow, CommitUnknown, StoreUnavailable
 from mailroom.store.sessions import Position
 from mailroom.tally import Tally
 from worker.allowance import Allowance, Permits
-from worker.deliver import Desk, Tried, deliver, uncertain, was_tried, words_of
+from worker.deliver import Desk, Tried, deliver, uncertain, was_tried
 from worker.places import Place
 from worker.seats import Seats, kept_for_agents
 from worker.shares import Shares
@@ -523,21 +523,8 @@ class Consumer:
         if integration is None or not was_tried(tried.outcome):
             return
         try:
-            if attempt and isinstance(tried.outcome, Deferred) and (cause := CAUSE_OF.get(tried.outcome.blame)):
-                blamed = Blamed(
-                    integration_id=integration.id,
-                    generation=integration.generation,
-                    cause=cause,
-                    threshold=getattr(self._thresholds, tried.outcome.blame),
-                    began_at=attempt.started_at,
-                    apart=self._apart(cause),
-                    transcript="\n".join((*tried.transcript, words_of(tried.outcome.reply))),
-                    who=f"worker {self._desk.session.id}",
-                )
-                if await self._desk.store.transaction(integrations.count_failure, blamed, now=self._desk.watch.now()):
-                    log.error("integration set to ERROR", integration=integration.name, cause=cause)
-                    self._desk.watch.nudge()
-                    await self._queue.nudge()
+            if attempt and tried.blame is not None:
+                await self._tell_failure(tried, tried.blame, integration, attempt)
             elif isinstance(tried.outcome, Sent) and integration.failures:
                 await self._desk.store.statement(integrations.forget_failures, integration.id, integration.generation)
             await self._tell_pace(tried, integration)
@@ -547,6 +534,27 @@ class Consumer:
                 )
         except (StoreUnavailable, CommitUnknown, BadRow) as error:
             log.warning("integration not told about", integration=integration.name, error=str(error))
+
+    async def _tell_failure(self, tried: Tried, blame: Blame, integration: Integration, attempt: Attempt) -> None:
+        """Count it against the integration; where that ends its sending, return once this worker knows."""
+        cause = CAUSE_OF[blame]
+        blamed = Blamed(
+            integration_id=integration.id,
+            generation=integration.generation,
+            cause=cause,
+            threshold=getattr(self._thresholds, blame),
+            began_at=attempt.started_at,
+            apart=self._apart(cause),
+            transcript="\n".join((*tried.transcript, attempt.reply or "")),
+            who=f"worker {self._desk.session.id}",
+        )
+        ended = await self._desk.store.transaction(integrations.count_failure, blamed, now=self._desk.watch.now())
+        if ended:
+            log.error("integration set to ERROR", integration=integration.name, cause=cause)
+            await self._queue.nudge()
+        # A refused password may have been told by another connection a moment ago.
+        if ended or cause is Cause.AUTHENTICATION_REFUSED:
+            await self._desk.watch.renewed()
 
     def _apart(self, cause: Cause) -> timedelta:
         """A refused password is the same answer however often it is asked for."""

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from mailroom.attachments import AttachmentMissing, AttachmentStore
 from mailroom.gate import Closed, Enforcement, gate
-from mailroom.integration import Integration
+from mailroom.integration import CAUSE_OF, Integration
 from mailroom.logs import get_logger
 from mailroom.message import Content, Status
 from mailroom.mime import BUILT_ON_THE_LOOP, UnsafeMessage, compose_off_loop
@@ -66,6 +66,11 @@ class Tried:
     #: The version of TLS; None for clear text, or where no connection came about.
     tls: str | None = None
 
+    @property
+    def blame(self) -> Blame | None:
+        """What of the integration is to blame; None where it did not fail for the integration's sake."""
+        return self.outcome.blame if isinstance(self.outcome, Deferred) and self.outcome.blame in CAUSE_OF else None
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -76,11 +81,18 @@ class Envelope:
 
 
 async def deliver(message: Claimed, desk: Desk, leave_seat: Callable[[], None]) -> tuple[Settlement, Tried]:
-    """Try the message once and decide what becomes of it; the caller records that."""
+    """Try the message once and decide what becomes of it; the caller records that.
+
+    The seat is left as soon as the attempt has ended, unless that was the integration's fault: until that is told, and
+    known here, the next message would only hear the same, and accounts are locked for being asked too often.
+    """
     started_at = desk.watch.now()
     try:
         tried = await attempt(message, desk, started_at)
-    finally:
+    except BaseException:
+        leave_seat()
+        raise
+    if tried.blame is None:
         leave_seat()
     return conclude(message, tried, started_at, desk), tried
 

@@ -159,9 +159,10 @@ async def ticket_of(office: Office, queue: str) -> tuple[bytes, str]:
     connection = await aio_pika.connect(office.queue_url)
     async with connection:
         channel = await connection.channel()
-        waiting = await channel.get_queue(queue)
-        while (found := await waiting.get(fail=False)) is None:
+        # A queue that is being declared by another is known before it can be read from.
+        while not (waiting := await channel.declare_queue(queue, passive=True)).declaration_result.message_count:
             await asyncio.sleep(0.05)
+        found = await waiting.get()
         return found.body, repr(found.properties)
 
 

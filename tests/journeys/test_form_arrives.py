@@ -10,7 +10,7 @@ from mailroom.integration import Cause, ReportedState
 from mailroom.message import Status
 from tests.journeys.office import FORM, MAILBOX, VAULT, Office
 from tests.services import Sink
-from tests.smtp_server import HangUp, scripted_smtp
+from tests.smtp_server import HangUp, Say, scripted_smtp
 
 
 def id_of(message: str) -> str:
@@ -131,7 +131,7 @@ async def test_dlv_5_a_lost_answer_to_the_dot_is_tried_once_more_and_marked(offi
 
 
 async def test_refused_credentials_stop_everything_until_a_reset(office: Office) -> None:
-    """AUTH refused sets ERROR; new forms are answered 1, accepted ones are held, and go out oldest first after a reset."""
+    """One AUTH refused sets ERROR; new forms are answered 1, accepted ones are held, and leave oldest first after a reset."""
     async with scripted_smtp(username="forms", password="right") as smtp:
         await office.add_integration(
             smtp.port, username="forms", sealed_password=VAULT.seal("right"), max_connections=1
@@ -140,7 +140,10 @@ async def test_refused_credentials_stop_everything_until_a_reset(office: Office)
             async with office.worker():
                 await office.active()
             smtp.password = "another"
+            # Time for all others to be claimed, so that each of them comes to the gate.
+            smtp.script("AUTH", Say("535 5.7.8 refused", seconds=1), times=1)
             waiting = [await office.accepted(subject=f"number {number}") for number in range(5)]
+            logins = smtp.verbs.count("AUTH")
             async with office.worker() as worker:
                 await office.state(ReportedState.ERROR)
                 await asyncio.sleep(1)
@@ -148,12 +151,16 @@ async def test_refused_credentials_stop_everything_until_a_reset(office: Office)
                 connections = smtp.connections
                 await asyncio.sleep(2)
                 assert smtp.connections == connections
+                assert smtp.verbs.count("AUTH") == logins + 1
+                attempts = [(await office.standing(one)).attempts for one in waiting]
                 statuses = [(await office.standing(one)).status for one in waiting]
                 integration = await office.integration()
 
                 assert refused == {"statusCode": 1}
                 assert integration.cause is Cause.AUTHENTICATION_REFUSED
-                assert set(statuses) <= {Status.QUEUED, Status.DEFERRED, Status.HELD}
+                assert sorted(attempts) == [0, 0, 0, 0, 1]
+                held = [number for number in range(5) if not attempts[number]]
+                assert {statuses[number] for number in held} == {Status.HELD}
                 assert not smtp.completed
 
                 smtp.password = "right"
@@ -166,6 +173,7 @@ async def test_refused_credentials_stop_everything_until_a_reset(office: Office)
                 assert gateway.unready() is None
         subjects = [subject_of(received.content) for received in smtp.completed][:5]
         assert sorted(subjects) == [f"number {number}" for number in range(5)]
-        # Those that were refused themselves come again each in its own time.
-        held = [f"number {number}" for number in range(5) if statuses[number] is not Status.DEFERRED]
-        assert [subject for subject in subjects if subject in held] == held
+        # The one that was refused itself comes again in its own time.
+        assert [subject for subject in subjects if subject != f"number {attempts.index(1)}"] == [
+            f"number {number}" for number in held
+        ]

@@ -191,6 +191,24 @@ async def test_a_nudge_is_followed_at_once(store: SqliteStore, watch: Integratio
             await asyncio.sleep(0.01)
 
 
+async def test_who_asks_for_a_renewed_one_sees_what_was_committed_before(store: SqliteStore) -> None:
+    """A snapshot that was asked for before the call does not count, however fresh it is."""
+    watch = IntegrationWatch(store, VAULT)
+    async with running(watch), asyncio.timeout(20):
+        for number in range(20):
+            await created(store, name=f"number-{number}")
+            await watch.renewed()
+            assert watch.named(f"number-{number}") is not None
+
+
+async def test_who_asks_for_a_renewed_one_does_not_wait_for_a_store_that_is_away(watch: IntegrationWatch) -> None:
+    """Where none comes in the time after which the last one is too old to decide by, nobody waits on."""
+    async with asyncio.timeout(20):
+        await watch.renewed()
+
+    assert not watch.is_fresh
+
+
 async def test_the_watch_outlives_its_store(
     store: SqliteStore, watch: IntegrationWatch, clock: Clock, logged: list[MutableMapping[str, Any]]
 ) -> None:

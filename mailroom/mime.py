@@ -65,6 +65,9 @@ _OURS = frozenset(
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
+#: Headers that many messages have in common: those of one integration, of one second, or all.
+_OF_MANY = frozenset({"From", "To", "Date", "MIME-Version"})
+
 #: Headers whose value is message ids, which may not be written as encoded words.
 _OF_IDS = frozenset({"in-reply-to", "references"})
 
@@ -115,10 +118,7 @@ def compose(
     """
     letter_id = content.letter_id or message_id
     meant = _headers(letter_id, content, from_address, from_name, accepted_at)
-    body = _body(letter_id, content, attachments)
-    wire = b"".join((_written(meant), *body))
-    _must_say(meant, wire, also=("Content-Type", "Content-Transfer-Encoding"))
-    return wire
+    return b"".join((_written(meant), *_body(letter_id, content, attachments)))
 
 
 async def compose_off_loop(
@@ -242,7 +242,26 @@ def _whole(value: str) -> str:
 
 
 def _written(headers: Headers) -> bytes:
-    return "".join([f"{name}:{_value(name, meaning)}\r\n" for name, meaning in headers]).encode("utf-8")
+    """The lines of these headers, each read back; raises UnsafeMessage."""
+    lines = [(_line_of_many if _is_of_many(name, meaning) else _line)(name, meaning) for name, meaning in headers]
+    return "".join(lines).encode("utf-8")
+
+
+def _is_of_many(name: str, meaning: Meaning) -> bool:
+    """Whether other messages will have this line too; a long one is not kept for them."""
+    if name not in _OF_MANY:
+        return False
+    return type(meaning) is str or (type(meaning) is tuple and len(meaning) == 1 and len(meaning[0].display) <= LINE)
+
+
+def _line(name: str, meaning: Meaning) -> str:
+    """One header as it goes over the wire, which says what was meant and nothing more; raises UnsafeMessage."""
+    line = f"{name}:{_value(name, meaning)}\r\n"
+    _must_say(name, meaning, line)
+    return line
+
+
+_line_of_many = functools.lru_cache(maxsize=256)(_line)
 
 
 def _value(name: str, meaning: Meaning) -> str:
@@ -473,13 +492,8 @@ def _name_of(file: Attachment) -> str:
 
 def _part(file: Attachment, data: bytes | bytearray, meant: Headers) -> list[bytes]:
     """One file, always in base64."""
-    head = (
-        f"Content-Type: {_carried_as(file.media_type)}\r\nContent-Transfer-Encoding: base64\r\n".encode("ascii")
-        + _written(meant)
-        + b"\r\n"
-    )
-    _must_say(meant, head, also=("Content-Type", "Content-Transfer-Encoding"))
-    return [head, _base64(data)]
+    head: Headers = [("Content-Type", _carried_as(file.media_type)), ("Content-Transfer-Encoding", "base64"), *meant]
+    return [_written(head) + b"\r\n", _base64(data)]
 
 
 def _carried_as(media_type: str) -> str:
@@ -506,34 +520,16 @@ _SPECIALS = re.compile(r'[()<>\[\]:;@\\,"]')
 _CONTINUED = re.compile(r"filename\*(?:\d+\*)?=(?:UTF-8'')?([^;\s]*)")
 
 
-def _must_say(meant: Headers, wire: bytes, *, also: tuple[str, ...]) -> None:
-    """Read the header block of the bytes and compare: same names in the same order, same values, nothing more (SEC-1).
-
-    `also` are the names of the lines that describe the body: constants of this file, so only their presence is checked.
-    """
-    end = wire.find(b"\r\n\r\n")
-    block = wire[: end + 2]
-    if end < 0 or not block.count(b"\n") == block.count(b"\r") == block.count(b"\r\n"):
-        raise UnsafeMessage("the header block has a bare line break")
-    text = block.decode("utf-8")
-    if "\r\n " in text or "\r\n\t" in text:
-        text = _FOLD.sub("", text)
-    rest = iter(meant)
-    for line in text.split("\r\n")[:-1]:
-        there, _, value = line.partition(":")
-        if there in also:
-            continue
-        name, meaning = next(rest, _NOTHING)
-        if there != name:
-            raise UnsafeMessage("the header block has other headers than were meant")
-        if not _reads_as(meaning, value.strip(" ")):
-            raise UnsafeMessage(f"the header {name} would be read differently from what was meant")
-    if next(rest, _NOTHING) is not _NOTHING:
-        raise UnsafeMessage("the header block has other headers than were meant")
-
-
-#: No line begins with its colon, but for one that nobody meant.
-_NOTHING: tuple[None, str] = (None, "")
+def _must_say(name: str, meaning: Meaning, line: str) -> None:
+    """Read the line and compare: one header of this name and value, and nothing more (SEC-1)."""
+    if not line.count("\n") == line.count("\r") == line.count("\r\n"):
+        raise UnsafeMessage(f"the header {name} has a bare line break")
+    text = _FOLD.sub("", line) if "\r\n " in line or "\r\n\t" in line else line
+    if text.find("\r\n") != len(text) - 2:
+        raise UnsafeMessage(f"the header {name} would begin another one")
+    there, _, value = text[:-2].partition(":")
+    if there != name or not _reads_as(meaning, value.strip(" ")):
+        raise UnsafeMessage(f"the header {name} would be read differently from what was meant")
 
 
 def _reads_as(meaning: Meaning, value: str) -> bool:

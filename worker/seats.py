@@ -40,8 +40,9 @@ def _nobody() -> bool:
     return False
 
 
-#: Forms that may get ready for each seat.
-READY_PER_SEAT = 4
+#: Forms that may get ready for each seat: what is sent on all of them while a claim is under way. With half as many the
+#: connections wait for claims.
+READY_PER_SEAT = 8
 
 
 @dataclass(slots=True)

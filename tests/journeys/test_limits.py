@@ -167,7 +167,7 @@ async def test_agents_have_a_connection_to_themselves_among_all_workers(office: 
         await asyncio.sleep(0.5)
         smtp.script("RCPT", Stall(), address=MAILBOX)
         smtp._reached.clear()
-        forms = await submit(office, 6)
+        forms = await submit(office, READY_PER_SEAT + 2)
         await smtp.reached("RCPT")
         await asyncio.sleep(1)
         content = encode_content(Content(to="jane@customer.test", subject="Your parcel", text="It is on its way."))

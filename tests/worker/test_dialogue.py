@@ -38,6 +38,7 @@ async def test_replies_are_whole_however_they_come(size: int) -> None:
     line = Line()
     dialogue = Dialogue(line)
     dialogue.say(b"A\r\nB\r\nC\r\n", 3)
+    await asyncio.sleep(0)
     for start in range(0, len(SAID), size):
         dialogue.data_received(SAID[start : start + size])
 
@@ -66,6 +67,32 @@ async def test_what_is_no_reply_ends_it(said: bytes, heard: Answer, confused: bo
 
     assert await dialogue.reply(1) == heard
     assert (dialogue.is_over, line.open, dialogue.confused) == (True, False, confused)
+
+
+async def test_what_is_said_in_one_turn_leaves_in_the_next() -> None:
+    """Nothing is written in between what others do in the same turn; then it is, all of it and in order."""
+    lines = [Line(), Line()]
+    dialogues = [Dialogue(line) for line in lines]
+    for dialogue in dialogues:
+        dialogue.say(b"A\r\n", 1)
+        dialogue.pour(b"B\r\n")
+        dialogue.say(b"", 1)
+    before = [line.written for line in lines]
+    await asyncio.sleep(0)
+
+    assert before == [b"", b""]
+    assert [line.written for line in lines] == [b"A\r\nB\r\n"] * 2
+
+
+async def test_what_was_said_before_an_end_is_not_written_after_it() -> None:
+    """Who closes a connection at once, as before a final dot, has not said what was about to be."""
+    line = Line()
+    dialogue = Dialogue(line)
+    dialogue.pour(b".\r\n")
+    dialogue.close()
+    await asyncio.sleep(0)
+
+    assert line.written == b""
 
 
 async def test_what_is_said_unasked_ends_it() -> None:

@@ -6,6 +6,7 @@ round trips a message, with a lock, a future and a copy of the buffer for each.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 #: Bytes that one reply may have, all its lines together.
@@ -19,6 +20,10 @@ _TIMER_SECONDS = 0.001
 
 _LINE_GOES_ON = ord("-")
 _DIGITS = 3
+
+
+def _anything() -> bool:
+    return True
 
 
 class Answer(NamedTuple):
@@ -38,8 +43,11 @@ class Dialogue(asyncio.Protocol):
         self._transport = transport
         self._heard: deque[Answer] = deque()
         self._buffer = b""
-        #: What was said in this turn of the event loop.
+        #: What was said in this turn of the event loop, and what is asked before it is written.
         self._to_write: list[bytes] = []
+        self._permitted = _anything
+        #: Whether it ended because the last piece of a message was not permitted any more, and so was not written.
+        self.withheld = False
         #: How many replies are still to come.
         self._expected = 0
         #: To ask for it anew takes a system call, and is done twice for each message.
@@ -85,6 +93,11 @@ class Dialogue(asyncio.Protocol):
         """Send a piece of a message."""
         if not self.is_over:
             self._write_soon(data)
+
+    def pour_last(self, data: bytes, permitted: Callable[[], bool]) -> None:
+        """Send the last piece of a message if that is permitted at the moment it is written; else end the connection."""
+        self._permitted = permitted
+        self.pour(data)
 
     async def drained(self, seconds: float) -> bool:
         """Whether what was poured is on its way in time, with nothing said against it meanwhile."""
@@ -148,9 +161,14 @@ class Dialogue(asyncio.Protocol):
         self._to_write.append(data)
 
     def _write(self) -> None:
-        data = self._to_write
-        self._to_write = []
-        if not self.is_over:
+        data, self._to_write = self._to_write, []
+        permitted, self._permitted = self._permitted, _anything
+        if self.is_over:
+            return
+        if not permitted():
+            self.withheld = True
+            self.close("its last piece was withheld")
+        else:
             self._transport.write(data[0] if len(data) == 1 else b"".join(data))
 
     def _take_reply(self) -> bool:

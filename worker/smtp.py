@@ -344,12 +344,12 @@ class Connection:
         if not isinstance(last, bytes):
             self.close()
             return last
-        if not before_dot():
-            self.close()
-            return Deferred(Reply("DATA", None, "this worker lost touch and may no longer send"), Blame.US)
         # From the first byte of this on the server may have the message.
-        self._dialogue.pour(last + b".\r\n")
-        outcome = classify(_as_reply("dot", await self._answer(self._way.timeouts.dot)))
+        self._dialogue.pour_last(last + b".\r\n", before_dot)
+        answer = await self._answer(self._way.timeouts.dot)
+        if self._dialogue.withheld:
+            return Deferred(Reply("DATA", None, "this worker lost touch and may no longer send"), Blame.US)
+        outcome = classify(_as_reply("dot", answer))
         self._envelope_open = not isinstance(outcome, Sent)
         return outcome
 

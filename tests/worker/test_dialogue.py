@@ -95,6 +95,26 @@ async def test_what_was_said_before_an_end_is_not_written_after_it() -> None:
     assert line.written == b""
 
 
+@pytest.mark.parametrize("permitted", [True, False])
+async def test_the_last_piece_is_asked_about_when_it_is_written(permitted: bool) -> None:  # noqa: FBT001
+    """What was true when it was said does not count: the process may have stood still since. It is asked once."""
+    line, asked = Line(), list[bytes]()
+    dialogue = Dialogue(line)
+
+    def still() -> bool:
+        asked.append(line.written)
+        return permitted
+
+    dialogue.say(b"", 1)
+    dialogue.pour_last(b".\r\n", still)
+    at_once = list(asked)
+    await asyncio.sleep(0)
+
+    assert (at_once, asked) == ([], [b""])
+    assert line.written == (b".\r\n" if permitted else b"")
+    assert (dialogue.withheld, dialogue.is_over) == (not permitted, not permitted)
+
+
 async def test_what_is_said_unasked_ends_it() -> None:
     """A goodbye between two messages is not taken for the answer to the next one."""
     dialogue = Dialogue(Line())
